@@ -1,0 +1,71 @@
+"""What a user may ask for when animating a photo, with its limits: one place for the command line, the app and the API."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Inclusive range of one option, with what to do when it is left."""
+
+    low: float
+    high: float
+    remedy: str
+
+    def check(self, name: str, value: float) -> None:
+        """Raises ValueError naming value, limit and remedy when ``value`` is not a finite number within the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name} is {value!r}, which is not a number. {self.remedy}")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{name} is {value:g}; it must be from {self.low:g} to {self.high:g}. {self.remedy}")
+
+
+LIMITS: dict[str, Limit] = {
+    "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
+    "steps": Limit(1, 250, "10 is a good start; more steps are slower and a little finer."),
+    "guidance": Limit(1, 10, "1 follows the photo as learned, larger values follow it more strictly."),
+    "strength": Limit(0, 5, "1 is the motion as predicted, 0 is a still."),
+    "speed": Limit(0.1, 4, "1 is natural speed, 0.5 is slow motion."),
+    "frames": Limit(2, 900, "150 frames are five seconds at 30 frames a second."),
+    "fps": Limit(5, 60, "30 is the speed the motion was learned at."),
+    "size": Limit(64, 1920, "It is the longer side of the video in pixels; 512 is a good start."),
+}
+
+
+@dataclass(frozen=True)
+class _Checked:
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value: Any = getattr(self, field.name)
+            if field.name in LIMITS:
+                LIMITS[field.name].check(field.name, value)
+            if field.type == "int" and int(value) != value:
+                raise ValueError(f"{field.name} is {value}; it must be a whole number.")
+
+
+@dataclass(frozen=True)
+class MotionOptions(_Checked):
+    """What decides the predicted motion: random ``seed``, diffusion ``steps``, classifier-free ``guidance`` scale."""
+
+    seed: int = 0
+    steps: int = 10
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True)
+class RenderOptions(_Checked):
+    """What only decides how known motion is shown.
+
+    ``frames`` and ``fps`` give the length, ``strength`` and ``speed`` scale the motion, ``loop`` makes the last frame lead
+    back to the first, ``size`` is the longer side of the video in pixels (a smaller photo is not enlarged).
+    """
+
+    frames: int = 150
+    fps: float = 30.0
+    strength: float = 1.0
+    speed: float = 1.0
+    loop: bool = True
+    size: int = 512
