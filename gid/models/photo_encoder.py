@@ -1,0 +1,193 @@
+"""The photo encoder: what the denoiser is told about the photo, and how far each pixel moves.
+
+The paper feeds the photo through a ResNet to 16 channels at latent size (supplement 4.1). That is the ``paper`` preset.
+The ``small`` preset starts from ImageNet features instead, which matter more than anything else when real clips are
+few, and adds an *envelope head*: one pass from the photo to the amplitude envelope E(p) of its motion. Diffusion then
+only has to supply the unit-energy volume (see :mod:`gid.normalization`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.resnet import Downsample2D, ResnetBlock2D
+from torch import Tensor, nn
+
+from gid.models.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0
+
+# log of the envelope, as a fraction of sqrt(width * height): what the head's zero and unit output mean.
+LOG_ENVELOPE_FLOOR = -9.2
+LOG_ENVELOPE_MEAN = -6.5
+LOG_ENVELOPE_STD = 1.5
+
+
+@dataclass(frozen=True)
+class PhotoEncoderConfig:
+    """Sizes of the photo encoder.
+
+    Attributes:
+        backbone: ``efficientnet-lite0`` (stride 16 to the condition) or ``resnet`` (stride 4).
+        base_channels: width of the ResNet, or of the envelope head's decoder.
+        condition_channels: channels of the condition at latent size.
+        envelope: whether there is an envelope head.
+        dropout: of feature channels while the envelope head trains.
+    """
+
+    backbone: Literal["efficientnet-lite0", "resnet"] = "efficientnet-lite0"
+    base_channels: int = 64
+    condition_channels: int = 32
+    envelope: bool = True
+    dropout: float = 0.2
+
+    @classmethod
+    def preset(cls, name: Literal["paper", "small"]) -> PhotoEncoderConfig:
+        """``paper``: ResNet to 16 channels; ``small``: pretrained features and an envelope head."""
+        if name == "paper":
+            return cls(backbone="resnet", base_channels=128, condition_channels=16, envelope=False, dropout=0.0)
+        if name == "small":
+            return cls()
+        raise ValueError(f"preset {name!r} is unknown; choose 'paper' or 'small'")
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """What the encoder says of a batch of photos.
+
+    Attributes:
+        condition: (B, C, h, w) at latent size, for the denoiser.
+        log_envelope: (B, 1, 4h, 4w) at motion size: log of the amplitude envelope as a fraction of
+            sqrt(width * height); None without an envelope head.
+    """
+
+    condition: Tensor
+    log_envelope: Tensor | None
+
+
+class PhotoEncoder(ModelMixin, ConfigMixin):
+    """Photo (B, 3, H, W) in [0, 1] -> :class:`PhotoFeatures`. Sides must be multiples of ``stride``."""
+
+    @register_to_config
+    def __init__(
+        self,
+        backbone: str = "efficientnet-lite0",
+        base_channels: int = 64,
+        condition_channels: int = 32,
+        envelope: bool = True,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if backbone == "efficientnet-lite0":
+            self.trunk: nn.Module = EfficientNetLite0()
+            self.condition = nn.Sequential(
+                nn.Conv2d(sum(PYRAMID_CHANNELS[2:]) + int(envelope), 2 * condition_channels, 1),
+                nn.SiLU(),
+                nn.Conv2d(2 * condition_channels, condition_channels, 3, padding=1),
+            )
+        elif backbone == "resnet":
+            if envelope:
+                raise ValueError("the envelope head needs backbone='efficientnet-lite0'; set envelope=False")
+            self.trunk = _ResNetTrunk(base_channels)
+            self.condition = nn.Conv2d(base_channels, condition_channels, 3, padding=1)
+        else:
+            raise ValueError(f"backbone {backbone!r} is unknown; choose 'efficientnet-lite0' or 'resnet'")
+        self.envelope_head = EnvelopeHead(base_channels, dropout) if envelope else None
+
+    @classmethod
+    def from_preset(cls, config: PhotoEncoderConfig) -> PhotoEncoder:
+        """Build from a :class:`PhotoEncoderConfig`."""
+        fields: dict[str, Any] = asdict(config)
+        return cls(**fields)
+
+    @property
+    def stride(self) -> int:
+        """Photo sides must be multiples of this."""
+        return 32 if isinstance(self.trunk, EfficientNetLite0) else 4
+
+    @property
+    def photo_scale(self) -> int:
+        """Photo size over motion size: how much finer the encoder sees than the motion is sampled."""
+        return 4 if isinstance(self.trunk, EfficientNetLite0) else 1
+
+    def forward(self, photo: Tensor) -> PhotoFeatures:
+        """Encode photos.
+
+        Raises:
+            ValueError: if a side is not a multiple of :attr:`stride`.
+        """
+        if photo.shape[-2] % self.stride or photo.shape[-1] % self.stride:
+            size = f"{photo.shape[-1]}x{photo.shape[-2]}"
+            raise ValueError(f"photo is {size}; both sides must be multiples of {self.stride}: resize it first")
+        if not isinstance(self.trunk, EfficientNetLite0):
+            return PhotoFeatures(self.condition(self.trunk(photo * 2 - 1)), None)
+        return self.from_levels(self.trunk(photo))
+
+    def from_levels(self, levels: list[Tensor]) -> PhotoFeatures:
+        """Condition and envelope from the trunk's five levels (training keeps the early ones in a cache)."""
+        log_envelope = None if self.envelope_head is None else self.envelope_head(levels)
+        return PhotoFeatures(self.condition_from(levels, log_envelope), log_envelope)
+
+    def condition_from(self, levels: list[Tensor], log_envelope: Tensor | None) -> Tensor:
+        """The denoiser's condition at stride 16, told the envelope it will be multiplied with."""
+        size = levels[3].shape[-2:]
+        maps = [F.avg_pool2d(levels[2], 2), levels[3], F.interpolate(levels[4], size, mode="bilinear")]
+        if log_envelope is not None:
+            unit = (log_envelope.detach() - LOG_ENVELOPE_MEAN) / LOG_ENVELOPE_STD
+            maps.append(F.avg_pool2d(unit, 4))
+        return self.condition(torch.cat(maps, dim=1))
+
+
+class EnvelopeHead(nn.Module):
+    """Feature pyramid -> log of the amplitude envelope at stride 4, from coarse to fine."""
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in PYRAMID_CHANNELS[1:])
+        self.dropout = nn.Dropout2d(dropout)
+        self.mix = nn.ModuleList(_Mix(channels) for _ in PYRAMID_CHANNELS[1:])
+        self.out = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Five levels -> (B, 1, H/4, W/4), at least LOG_ENVELOPE_FLOOR."""
+        x = self.mix[-1](self.laterals[-1](self.dropout(levels[4])))
+        for i in (2, 1, 0):
+            fine = self.laterals[i](self.dropout(levels[i + 1]))
+            x = self.mix[i](fine + F.interpolate(x, fine.shape[-2:], mode="bilinear"))
+        return (self.out(x) * LOG_ENVELOPE_STD + LOG_ENVELOPE_MEAN).clamp_min(LOG_ENVELOPE_FLOOR)
+
+
+class _Mix(nn.Module):
+    """Residual: norm, depthwise 5x5 (a wide look for few weights), pointwise, SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.depthwise = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.pointwise = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.pointwise(F.silu(self.depthwise(self.norm(x))))
+
+
+class _ResNetTrunk(nn.Module):
+    """Two halvings of residual blocks: photo in [-1, 1] to ``channels`` maps at a quarter of its size."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1)]
+        for level in range(3):
+            layers += [ResnetBlock2D(in_channels=channels, temb_channels=None) for _ in range(2)]
+            if level < 2:
+                layers.append(Downsample2D(channels, use_conv=True))
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, None) if isinstance(layer, ResnetBlock2D) else layer(x)
+        return x
