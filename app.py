@@ -1,0 +1,55 @@
+"""Builds and launches the demo; the only place that loads models for it.
+
+GID_WEIGHTS chooses the weights (embedded, or a folder), GID_DEVICE the device (auto, cpu, cuda or mps).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
+
+import gradio as gr
+
+from ui.animate import build_animate_tab
+from ui.service import AnimationService
+from ui.theme import STYLES, make_theme
+
+INTRO = """# Generative Image Dynamics
+One photo in, natural motion out. After [Generative Image Dynamics](https://generative-dynamics.github.io/)
+(Li, Tucker, Snavely, Holynski, CVPR 2024)."""
+
+
+def create_demo(service: AnimationService) -> gr.Blocks:
+    """The whole page around loaded models; not launched yet."""
+    with gr.Blocks(title="Generative Image Dynamics", delete_cache=(3600, 86400)) as demo:
+        gr.Markdown(INTRO, elem_id="intro")
+        with gr.Tab("Animate", id="animate"):
+            build_animate_tab(service)
+    return demo
+
+
+def launch(demo: gr.Blocks, **options: object) -> tuple[object, str, str]:
+    """Launch with the project's look and settings; ``options`` go to ``gr.Blocks.launch``."""
+    settings: dict[str, object] = {
+        "theme": make_theme(),
+        "css_paths": STYLES,
+        "run_history": False,
+        "max_file_size": "50mb",
+        "footer_links": ["api", "settings"],
+    }
+    return demo.queue(max_size=32).launch(**{**settings, **options})  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Load the models and serve the page."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    service = AnimationService.load(os.environ.get("GID_WEIGHTS", "embedded"), os.environ.get("GID_DEVICE", "auto"))
+    launch(create_demo(service))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The command line: `gid animate PHOTO -o OUT.mp4` and its companions. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from gid.options import MotionOptions, RenderOptions
+
+if TYPE_CHECKING:
+    from gid.pipeline import GIDPipeline
+
+app = typer.Typer(
+    name="gid",
+    help="Generative Image Dynamics: one photo in, natural motion out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+Photo = Annotated[Path, typer.Argument(help="The photo: any common image format.", show_default=False)]
+Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option(help="Which of the possible motions, 0 or more.")]
+Steps = Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")]
+Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 1 to 10.")]
+MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
+
+
+def one_sentence(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn a user's mistake into one line on stderr and exit code 2, without a traceback."""
+
+    @functools.wraps(function)
+    def command(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(2) from error
+
+    return command
+
+
+def load(weights: str, device: str) -> GIDPipeline:
+    """The pipeline, with its own progress bars off: the commands show one of their own."""
+    from gid.pipeline import load_pipeline
+
+    pipeline = load_pipeline(weights, device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+class Bar:
+    """A progress bar that is called with (done, total)."""
+
+    def __init__(self, text: str) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar: Any = tqdm(desc=text, leave=True)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+
+
+@app.command()
+@one_sentence
+def animate(
+    photo: Photo,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="mp4, webm, gif, or png for a numbered sequence.", show_default=False),
+    ],
+    loop: Annotated[bool, typer.Option(help="Let the end lead back to the start.")] = True,
+    frames: Annotated[int, typer.Option(help="Number of frames, 2 to 900.")] = 150,
+    fps: Annotated[float, typer.Option(help="Frames a second, 5 to 60.")] = 30.0,
+    strength: Annotated[float, typer.Option(help="Scale of the motion, 0 to 5.")] = 1.0,
+    speed: Annotated[float, typer.Option(help="Speed of the motion, 0.1 to 4; below 1 is slow motion.")] = 1.0,
+    seed: Seed = 0,
+    steps: Steps = MotionOptions.steps,
+    guidance: Guidance = MotionOptions.guidance,
+    size: Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 1920.")] = 512,
+    weights: Weights = "embedded",
+    motion_in: Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")] = None,
+    motion_out: Annotated[Path | None, typer.Option(help="Also write the motion file here.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Turn a photo into a video or a seamless loop."""
+    motion = MotionOptions(seed, steps, guidance)
+    render = RenderOptions(frames, fps, strength, speed, loop, size)
+
+    from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, write_animation
+    from gid.photo import load_photo
+    from gid.spectrum import SpectralVolume
+
+    check_output(output, VIDEO_SUFFIXES)
+    if motion_out is not None:
+        check_output(motion_out, (".safetensors",))
+    picture = load_photo(photo, max_side=size)
+    volume = None
+    if motion_in is not None:
+        volume = SpectralVolume.load(motion_in)
+        volume.check_photo(picture.shape[-1], picture.shape[-2])
+    pipeline = load(weights, device)
+    if volume is None:
+        volume = predict_motion(pipeline, photo, motion, Bar("motion"))
+    place = pipeline.device
+    write_animation(output, picture.to(place), volume.to(place), pipeline.renderer, render, Bar("frames"))
+    if motion_out is not None:
+        volume.save(motion_out)
+    typer.echo(str(output))
+
+
+@app.command()
+@one_sentence
+def motion(
+    photo: Photo,
+    output: MotionOut,
+    seed: Seed = 0,
+    steps: Steps = MotionOptions.steps,
+    guidance: Guidance = MotionOptions.guidance,
+    weights: Weights = "embedded",
+    device: Device = "auto",
+) -> None:
+    """Predict how a photo would move and write it as a motion file."""
+    options = MotionOptions(seed, steps, guidance)
+
+    from gid.jobs import check_output, predict_motion
+    from gid.photo import load_photo
+
+    check_output(output, (".safetensors",))
+    load_photo(photo, max_side=64)  # a bad photo is told before the models are loaded
+    predict_motion(load(weights, device), photo, options, Bar("motion")).save(output)
+    typer.echo(str(output))
+
+
+@app.command()
+@one_sentence
+def extract(
+    video: Annotated[Path, typer.Argument(help="A short clip from a still camera.", show_default=False)],
+    output: MotionOut,
+) -> None:
+    """Measure the motion of a video and write it as a motion file of its first frame."""
+    from gid.flow import extract as measure
+    from gid.jobs import check_output
+
+    check_output(output, (".safetensors",))
+    measure(video).save(output)
+    typer.echo(str(output))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,87 @@
+"""Whole jobs on files, as the command line, the app and the benchmarks run them: photo to motion, motion to video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from gid.animate import animate
+from gid.options import MotionOptions, RenderOptions
+from gid.photo import load_photo, to_uint8
+from gid.spectrum import SpectralVolume
+from gid.video import write_video
+
+if TYPE_CHECKING:
+    from gid.pipeline import GIDPipeline
+
+Progress = Callable[[int, int], None]
+
+MOTION_SIDE = 512  # the longer side at which a photo is shown to the model, whatever the size of the video
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".png")
+
+
+def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise ValueError before any work is done if nothing could be written to ``path`` in the end."""
+    if path.suffix.lower() not in suffixes:
+        wanted = ", ".join(suffixes)
+        raise ValueError(f"output {path} ends in {path.suffix or 'nothing'!r}; use one of {wanted}")
+    if not path.parent.is_dir():
+        raise ValueError(f"output folder {path.parent} does not exist; create it first")
+
+
+def predict_motion(
+    pipeline: GIDPipeline, source: str | Path, options: MotionOptions, progress: Progress | None = None
+) -> SpectralVolume:
+    """Predict the spectral volume of the photo in a file; ``progress(step, total)`` is called after each step.
+
+    Raises:
+        ValueError: if the file is not a usable photo.
+    """
+    photo = load_photo(source, max_side=MOTION_SIDE)
+    settings: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "guidance_scale": options.guidance}
+    return pipeline(photo, callback=progress, **settings).volumes[0]
+
+
+def write_animation(
+    path: str | Path,
+    photo: Tensor,
+    volume: SpectralVolume,
+    renderer: Any,
+    options: RenderOptions,
+    progress: Progress | None = None,
+) -> Path:
+    """Render a photo (3, H, W) in [0, 1] moved by ``volume`` into the video file ``path``, chunk by chunk.
+
+    ``progress(done, total)`` counts frames.
+
+    Raises:
+        ValueError: if the motion was made for a photo of another shape, or the suffix is no video format.
+        OSError: if the file cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    volume.check_photo(photo.shape[-1], photo.shape[-2])
+
+    def chunks() -> Iterator[np.ndarray]:
+        done = 0
+        frames = animate(
+            photo,
+            volume,
+            renderer,
+            num_frames=options.frames,
+            fps=options.fps,
+            loop=options.loop,
+            strength=options.strength,
+            speed=options.speed,
+        )
+        for chunk in frames:
+            done += len(chunk)
+            yield to_uint8(chunk)
+            if progress is not None:
+                progress(done, options.frames)
+
+    write_video(path, chunks(), options.fps)
+    return path

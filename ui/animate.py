@@ -1,0 +1,276 @@
+"""The Animate tab: one photo in, a looping video out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from gid.options import LIMITS, MotionOptions, RenderOptions
+from gid.photo import load_photo
+from gid.spectrum import SpectralVolume
+from ui.errors import explained
+from ui.overlays import band_table, motion_energy_picture, peak_motion_percent
+from ui.photo_input import PhotoInput
+from ui.service import AnimationService
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+FPS = 30
+SECONDS = 5
+NO_PHOTO = "There is no photo yet. Upload one, paste one, take one with the camera, or click an example below."
+FAILED = "The photo was not animated"
+
+
+@dataclass(frozen=True)
+class AnimateTab:
+    """The components other tabs may want: the photo and the seed carry over."""
+
+    photo: PhotoInput
+    seed: gr.Number
+    steps: gr.Slider
+    guidance: gr.Slider
+
+
+@dataclass(frozen=True)
+class _Controls:
+    photo: PhotoInput
+    strength: gr.Slider
+    speed: gr.Slider
+    seconds: gr.Slider
+    loop: gr.Checkbox
+    seed: gr.Number
+    steps: gr.Slider
+    guidance: gr.Slider
+    size: gr.Slider
+
+    def inputs(self) -> list[Any]:
+        return list(vars(self).values())
+
+
+@dataclass(frozen=True)
+class _Results:
+    video: gr.Video
+    energy: gr.Image
+    bands: gr.BarPlot
+    video_file: gr.DownloadButton
+    motion_file: gr.DownloadButton
+    note: gr.Markdown
+
+    def outputs(self) -> list[Any]:
+        return list(vars(self).values())
+
+
+def build_animate_tab(service: AnimationService) -> AnimateTab:
+    """Lay out the tab inside the current ``gr.Blocks`` and wire it to the service."""
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=320):
+            photo = PhotoInput(
+                label="Photo",
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                image_mode=None,
+                height=360,
+                elem_id="animate-photo",
+                placeholder="Drop a photo here: flowers, leaves, a candle, hanging cloth",
+            )
+            animate = gr.Button("Animate", variant="primary", size="lg", elem_id="animate-button")
+            controls, randomize = _controls(photo)
+            _examples(photo)
+        with gr.Column(min_width=320):
+            results = _results()
+    _wire(service, animate, controls, randomize, results)
+    _endpoint(service, controls, results)
+    return AnimateTab(photo, controls.seed, controls.steps, controls.guidance)
+
+
+def _controls(photo: PhotoInput) -> tuple[_Controls, gr.Checkbox]:
+    with gr.Row():
+        strength = gr.Slider(0, LIMITS["strength"].high, 1, step=0.1, label="Strength", info="1 is as predicted")
+        speed = gr.Slider(LIMITS["speed"].low, 3, 1, step=0.1, label="Speed", info="below 1 is slow motion")
+    with gr.Row():
+        seconds = gr.Slider(1, 20, SECONDS, step=0.5, label="Length in seconds")
+        loop = gr.Checkbox(True, label="Loop", info="the end leads back to the start")
+    with gr.Row():
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"].high)
+        randomize = gr.Checkbox(False, label="New seed each time", info="another motion for the same photo")
+    with gr.Accordion("Advanced", open=False):
+        steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
+        guidance = gr.Slider(1, 10, MotionOptions().guidance, step=0.25, label="Guidance")
+        size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side of the video in pixels")
+    return _Controls(photo, strength, speed, seconds, loop, seed, steps, guidance, size), randomize
+
+
+def _results() -> _Results:
+    video = gr.Video(
+        label="Animation", autoplay=True, loop=True, height=360, interactive=False, elem_id="animate-video"
+    )
+    with gr.Row(elem_classes="downloads"):
+        video_file = gr.DownloadButton("Download video", interactive=False)
+        motion_file = gr.DownloadButton("Download motion", interactive=False)
+    note = gr.Markdown(elem_classes="quiet")
+    with gr.Row():
+        energy = gr.Image(
+            label="Where it moves",
+            interactive=False,
+            height=240,
+            buttons=["fullscreen"],
+            elem_id="animate-energy",
+            min_width=240,
+            alt_text="The photo in grey with the strength of the predicted motion in colour",
+        )
+        bands = gr.BarPlot(
+            x="Hz",
+            y="% of photo",
+            title="How strongly, in each frequency band",
+            height=240,
+            min_width=240,
+            sort=None,
+            elem_id="animate-bands",
+            buttons=[],
+        )
+    return _Results(video, energy, bands, video_file, motion_file, note)
+
+
+def _examples(photo: PhotoInput) -> None:
+    files = sorted(str(path) for path in EXAMPLES.glob("*.jpg"))
+    if files:
+        gr.Examples(files, photo, label="Examples", examples_per_page=12, api_visibility="private")
+
+
+def _options(
+    strength: float, speed: float, seconds: float, loop: bool, seed: float, steps: float, guidance: float, size: float
+) -> tuple[MotionOptions, RenderOptions]:
+    motion = MotionOptions(int(seed), int(steps), float(guidance))
+    render = RenderOptions(round(seconds * FPS), FPS, float(strength), float(speed), bool(loop), int(size))
+    return motion, render
+
+
+def _note(service: AnimationService, volume: SpectralVolume, motion: MotionOptions) -> str:
+    return (
+        f"Motion by `{service.weights}` weights, seed {motion.seed}; the liveliest point moves "
+        f"{peak_motion_percent(volume):.1f}% of the photo's size. Good for plants, flowers, flames and hanging cloth "
+        "against a still background; small and fast, so not as fine as the paper's model."
+    )
+
+
+def _motion_updates(
+    service: AnimationService, results: _Results, photo: str, motion: MotionOptions, volume: SpectralVolume
+) -> dict[Any, Any]:
+    picture = motion_energy_picture(load_photo(photo, max_side=512), volume)
+    table = pd.DataFrame(band_table(volume), columns=["Hz", "% of photo"])
+    path = str(service.motion_file(photo, motion))
+    return {
+        results.energy: picture,
+        results.bands: table,
+        results.motion_file: gr.DownloadButton(value=path, interactive=True),
+        results.note: _note(service, volume, motion),
+    }
+
+
+def _wire(
+    service: AnimationService,
+    animate: gr.Button,
+    controls: _Controls,
+    randomize: gr.Checkbox,
+    results: _Results,
+) -> None:
+    def run(
+        photo: str | None,
+        *values: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[dict[Any, Any]]:
+        if photo is None:
+            raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
+        with explained(FAILED):
+            progress(0.01, desc="Starting")
+            motion, render = _options(*values)
+            for result in service.animate(photo, motion, render):
+                if isinstance(result, SpectralVolume):
+                    yield _motion_updates(service, results, photo, motion, result)
+                else:
+                    file = gr.DownloadButton(value=str(result), interactive=True)
+                    yield {results.video: str(result), results.video_file: file}
+
+    def render_again(photo: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+        """Strength, speed and length only render again; before the first motion there is nothing to do."""
+        if photo is None:
+            return
+        with explained(FAILED):
+            motion, _ = _options(*values)
+            if service.known_motion(photo, motion) is None:
+                return
+        yield from run(photo, *values)
+
+    def choose_seed(seed: float, new: bool) -> int:
+        return secrets.randbelow(100_000) if new else int(seed or 0)
+
+    def clear() -> dict[Any, Any]:
+        empty = dict.fromkeys([results.video, results.energy, results.bands])
+        buttons = {button: gr.DownloadButton(interactive=False) for button in (results.video_file, results.motion_file)}
+        return {**empty, **buttons, results.note: ""}
+
+    shared: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "animate"}
+    pressed = animate.click(choose_seed, [controls.seed, randomize], controls.seed, api_visibility="private")
+    pressed.then(run, controls.inputs(), results.outputs(), show_progress_on=results.video, **shared)
+    for slider in (controls.strength, controls.speed, controls.seconds, controls.size):
+        slider.release(
+            render_again,
+            controls.inputs(),
+            results.outputs(),
+            show_progress_on=results.video,
+            trigger_mode="always_last",
+            **shared,
+        )
+    controls.loop.input(render_again, controls.inputs(), results.outputs(), show_progress_on=results.video, **shared)
+    controls.photo.change(clear, None, results.outputs(), show_progress="hidden", queue=False, api_visibility="private")
+
+
+def _endpoint(service: AnimationService, controls: _Controls, results: _Results) -> None:
+    def animate(
+        photo: str | None,
+        strength: float,
+        speed: float,
+        seconds: float,
+        loop: bool,
+        seed: float,
+        steps: float,
+        guidance: float,
+        size: float,
+    ) -> tuple[str, str]:
+        """Animate a photo: predict how it moves and render it as a video.
+
+        Args:
+            photo: the photo, any common image format, up to 4:1 and 100 megapixels.
+            strength: scale of the motion, 0 to 5; 1 is as predicted.
+            speed: speed of the motion, 0.1 to 3; below 1 is slow motion.
+            seconds: length of the video, 1 to 20, at 30 frames a second.
+            loop: whether the end leads back to the start.
+            seed: which of the possible motions, 0 or more.
+            steps: diffusion steps, 1 to 50.
+            guidance: how strictly the photo is followed, 1 to 10.
+            size: longer side of the video in pixels, 128 to 1024.
+
+        Returns:
+            The path of the mp4 video and of the motion file (safetensors, `gid-motion/1`).
+        """
+        if photo is None:
+            raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
+        with explained(FAILED):
+            motion, render = _options(strength, speed, seconds, loop, seed, steps, guidance, size)
+            *_, video = service.animate(photo, motion, render)
+            return str(video), str(service.motion_file(photo, motion))
+
+    trigger = gr.Button(visible=False)
+    trigger.click(
+        animate,
+        controls.inputs(),
+        [results.video, results.motion_file],
+        api_name="animate",
+        api_visibility="public",
+        concurrency_id="animate",
+    )

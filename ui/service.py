@@ -1,0 +1,200 @@
+"""What every tab asks for: motion of a photo, computed once and remembered, and videos of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from gid.jobs import predict_motion, write_animation
+from gid.options import MotionOptions, RenderOptions
+from gid.photo import load_photo
+from gid.pipeline import GIDPipeline, load_pipeline
+from gid.spectrum import SpectralVolume
+from ui.zerogpu import on_gpu
+
+logger = logging.getLogger(__name__)
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Key, Value]):
+    """The ``size`` most recently used values; safe to use from several threads."""
+
+    def __init__(self, size: int, dropped: Callable[[Value], None] | None = None) -> None:
+        self._size = size
+        self._dropped = dropped
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Value | None:
+        """The value, which counts as used now, or None."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: Key, value: Value) -> None:
+        """Remember the value and forget the one used longest ago when there are too many."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            forgotten = [self._values.popitem(last=False)[1] for _ in range(len(self._values) - self._size)]
+        for old in forgotten:
+            if self._dropped is not None:
+                self._dropped(old)
+
+
+@dataclass(frozen=True)
+class MotionKey:
+    """What a predicted motion depends on."""
+
+    photo: str  # sha256 of the file
+    options: MotionOptions
+    weights: str
+
+
+def photo_hash(path: str | Path) -> str:
+    """The sha256 of a file, which stands for the photo in the caches."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gpu_seconds(
+    source: str, photo: Tensor, known: SpectralVolume | None, motion: MotionOptions, render: RenderOptions, *_: object
+) -> int:
+    """How long to borrow a GPU for one click: start, diffusion unless the motion is known, rendering."""
+    pixels = photo.shape[-1] * photo.shape[-2]
+    return round(8 + (0 if known is not None else 0.3 * motion.steps) + render.frames * pixels / 2e7)
+
+
+class AnimationService:
+    """A pipeline with its memory.
+
+    One instance serves every visitor. All it changes are the bounded caches, which are locked; on ZeroGPU only
+    ``_compute`` runs in the borrowed process, and it touches no cache.
+
+    Args:
+        pipeline: the loaded models.
+        weights: the name shown to visitors, and part of the cache key.
+        motions: how many motions to remember; one takes about 2 MB.
+        videos: how many rendered videos to keep on disk.
+    """
+
+    def __init__(self, pipeline: GIDPipeline, weights: str, motions: int = 32, videos: int = 64) -> None:
+        self.pipeline = pipeline
+        self.weights = weights
+        self._folder = tempfile.TemporaryDirectory(prefix="gid-")
+        self._motions: Recent[MotionKey, SpectralVolume] = Recent(motions)
+        self._videos: Recent[tuple[MotionKey, RenderOptions], Path] = Recent(
+            videos, lambda path: path.unlink(missing_ok=True)
+        )
+        self._one_at_a_time = threading.Lock()  # a scheduler keeps its place between steps
+        self._compute = on_gpu(gpu_seconds)(self._compute_here)
+
+    @classmethod
+    def load(cls, weights: str = "embedded", device: str = "auto") -> AnimationService:
+        """Load the models once. Raises ValueError if there are no such weights."""
+        return cls(load_pipeline(weights, device), weights)
+
+    @property
+    def folder(self) -> Path:
+        """Where results are written; it goes with the service."""
+        return Path(self._folder.name)
+
+    def key(self, source: str, options: MotionOptions) -> MotionKey:
+        """The cache key of a photo's motion."""
+        return MotionKey(photo_hash(source), options, self.weights)
+
+    def known_motion(self, source: str, options: MotionOptions) -> SpectralVolume | None:
+        """The motion if it is still remembered, else None; never computes anything."""
+        return self._motions.get(self.key(source, options))
+
+    def animate(self, source: str, motion: MotionOptions, render: RenderOptions) -> Iterator[SpectralVolume | Path]:
+        """Yield the motion as soon as it is known, then the path of the video.
+
+        Raises:
+            ValueError: if the file is not a usable photo.
+        """
+        key = self.key(source, motion)
+        photo = load_photo(source, max_side=render.size)
+        known = self._motions.get(key)
+        video = self._videos.get((key, render))
+        if known is not None and video is not None:
+            yield known
+            yield video
+            return
+        name = hashlib.sha256(repr((key, render)).encode()).hexdigest()[:16]
+        target = str(self.folder / f"animation-{name}.mp4")
+        for result in self._compute(source, photo, known, motion, render, target):
+            if isinstance(result, SpectralVolume):
+                self._motions.put(key, result)
+                yield result
+            else:
+                self._videos.put((key, render), Path(result))
+                yield Path(result)
+
+    def motion(self, source: str, options: MotionOptions) -> SpectralVolume:
+        """The motion of a photo alone, predicted or remembered.
+
+        Raises:
+            ValueError: if the file is not a usable photo.
+        """
+        key = self.key(source, options)
+        known = self._motions.get(key)
+        if known is None:
+            photo = load_photo(source, max_side=64)  # only its shape counts here
+            known = next(iter(self._compute(source, photo, None, options, RenderOptions(frames=2), None)))
+            self._motions.put(key, known)
+        return known
+
+    def motion_file(self, source: str, options: MotionOptions) -> Path:
+        """Write the remembered motion as a motion file and return its path."""
+        volume = self.motion(source, options)
+        path = self.folder / f"motion-{photo_hash(source)[:12]}-seed{options.seed}.safetensors"
+        volume.save(path, torch.float16)
+        return path
+
+    def _compute_here(
+        self,
+        source: str,
+        photo: Tensor,
+        known: SpectralVolume | None,
+        motion: MotionOptions,
+        render: RenderOptions,
+        target: str | None,
+    ) -> Iterator[SpectralVolume | str]:
+        """The one part that wants a GPU; arguments and results can be pickled and live on the CPU."""
+        show = gr.Progress()
+        volume = known
+        if volume is None:
+            show(0.02, desc="Reading the photo")
+
+            def stepped(step: int, total: int) -> None:
+                show(0.05 + 0.35 * step / total, desc=f"Imagining the motion, step {step} of {total}")
+
+            with self._one_at_a_time:
+                volume = predict_motion(self.pipeline, source, motion, stepped).to("cpu")
+            volume = replace(volume, model=volume.model or self.weights)
+        yield volume
+        if target is None:
+            return
+        start = 0.4 if known is None else 0.02
+
+        def rendered(done: int, total: int) -> None:
+            show(start + (1 - start) * done / total, desc=f"Rendering frame {done} of {total}")
+
+        show(start, desc="Rendering")
+        device = self.pipeline.device
+        write_animation(target, photo.to(device), volume.to(device), self.pipeline.renderer, render, rendered)
+        yield target
