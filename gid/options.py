@@ -1,4 +1,4 @@
-"""What a user may ask for when animating a photo, with its limits: one place for the command line, the app and the API."""
+"""What a user may ask for when animating a photo, with its limits; the command line, the app and the API share them."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class MotionOptions(_Checked):
 class RenderOptions(_Checked):
     """What only decides how known motion is shown.
 
-    ``frames`` and ``fps`` give the length, ``strength`` and ``speed`` scale the motion, ``loop`` makes the last frame lead
-    back to the first, ``size`` is the longer side of the video in pixels (a smaller photo is not enlarged).
+    ``frames`` and ``fps`` give the length, ``strength`` and ``speed`` scale the motion, ``loop`` makes the last frame
+    lead back to the first, ``size`` is the longer side of the video in pixels (a smaller photo is not enlarged).
     """
 
     frames: int = 150
