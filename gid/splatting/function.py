@@ -1,0 +1,117 @@
+"""The public splatting functions: arguments, the four modes, and the choice of an implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gid.splatting import cpu, reference
+
+Mode = Literal["sum", "average", "linear", "softmax"]
+Implementation = Literal["auto", "torch", "numba"]
+
+# exp(-50) is 2e-22: small enough to lose against anything, far from float32's smallest normal number (1e-38).
+_METRIC_RANGE = 50.0
+
+
+def splat(
+    features: Tensor,
+    flow: Tensor,
+    metric: Tensor | None = None,
+    mode: Mode = "softmax",
+    implementation: Implementation = "auto",
+) -> Tensor:
+    """Move each pixel's features along its flow ("forward warping"), summing by bilinear shares where several land.
+
+    With ``S`` the bilinear sum (see :func:`gid.splatting.reference.weighted_splat`), F the features and Z the metric
+    (Niklaus and Liu 2020, equations 3 to 8):
+
+    - ``sum``: ``S(F)``; conserves mass, holes are 0.
+    - ``average``: ``S(F) / S(1)``.
+    - ``linear``: ``S(Z F) / S(Z)``, for Z >= 0.
+    - ``softmax``: ``S(exp(Z) F) / S(exp(Z))``; the larger metric wins. The metric is shifted by its maximum over each
+      image, and what then lies below -50 is raised to it, so no metric overflows or makes a pixel vanish.
+
+    Gradients flow into features, flow and metric. Sums and coordinates are float32 (float64 if any argument is),
+    whatever the feature type. Sources whose flow is not finite, or leads off the image, land nowhere.
+
+    Args:
+        features: (B, C, H, W) float.
+        flow: (B, 2, H, W) pixels, x right and y down.
+        metric: (B, 1, H, W); required by ``linear`` and ``softmax``, not used by the other two.
+        mode: see above.
+        implementation: ``torch`` runs everywhere; ``numba`` is the compiled CPU kernel; ``auto`` takes the kernel on
+            the CPU and torch elsewhere.
+
+    Returns:
+        (B, C, H, W) of the type of ``features``; 0 where nothing lands.
+
+    Raises:
+        ValueError: a shape, a mode or an implementation that does not fit.
+    """
+    _check(features, flow, metric, mode, implementation)
+    dtype = torch.float64 if torch.float64 in (features.dtype, flow.dtype) else torch.float32
+    moved, path = features.to(dtype), flow.to(dtype)
+    weight = _weight(moved, metric, mode)
+    total, mass = _implementation(implementation, features)(moved, path, weight)
+    if mode != "sum":
+        # Linear weights may be arbitrarily small or negative; only a true zero is a hole.
+        empty = mass == 0
+        total = torch.where(empty, torch.zeros_like(total), total / torch.where(empty, torch.ones_like(mass), mass))
+    return total.to(features.dtype)
+
+
+def coverage(flow: Tensor, implementation: Implementation = "auto") -> Tensor:
+    """How many pixels land on each pixel, ``S(1)``: 1 where nothing happens, 0 in a hole, above 1 where motion gathers.
+
+    Args:
+        flow: (B, 2, H, W) pixels.
+
+    Returns:
+        (B, 1, H, W), 0 or more.
+    """
+    return splat(torch.ones_like(flow[:, :1]), flow, mode="sum", implementation=implementation)
+
+
+def _weight(features: Tensor, metric: Tensor | None, mode: Mode) -> Tensor:
+    if mode in ("sum", "average") or metric is None:
+        return features.new_ones(features.shape[0], 1, *features.shape[2:])
+    finite = torch.nan_to_num(metric.to(features.dtype), nan=-1e30, posinf=1e30, neginf=-1e30)
+    if mode == "linear":
+        return finite
+    return (finite - finite.detach().amax(dim=(2, 3), keepdim=True)).clamp(min=-_METRIC_RANGE).exp()
+
+
+def _implementation(
+    name: Implementation, features: Tensor
+) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    on_cpu = features.device.type == "cpu"
+    if name == "numba":
+        if not on_cpu:
+            raise ValueError(f"implementation='numba' needs CPU tensors, got {features.device}; use 'auto' or 'torch'.")
+        if cpu.kernels() is None:
+            raise ValueError("implementation='numba' needs the numba package; install it or use 'auto'.")
+        return cpu.weighted_splat
+    if name == "auto" and on_cpu and cpu.kernels() is not None:
+        return cpu.weighted_splat
+    return reference.weighted_splat
+
+
+def _check(features: Tensor, flow: Tensor, metric: Tensor | None, mode: str, implementation: str) -> None:
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode={mode!r} is unknown; choose one of {', '.join(get_args(Mode))}.")
+    if implementation not in get_args(Implementation):
+        raise ValueError(f"implementation={implementation!r} is unknown; choose one of auto, torch, numba.")
+    if features.ndim != 4 or not features.is_floating_point():
+        raise ValueError(f"features must be floating point (B, C, H, W), got {features.dtype} {tuple(features.shape)}.")
+    batch, _, height, width = features.shape
+    if tuple(flow.shape) != (batch, 2, height, width):
+        raise ValueError(f"flow must be {(batch, 2, height, width)} for these features, got {tuple(flow.shape)}.")
+    if metric is None:
+        if mode in ("linear", "softmax"):
+            raise ValueError(f"mode={mode!r} needs a metric (B, 1, H, W); pass one or use mode='average'.")
+    elif tuple(metric.shape) != (batch, 1, height, width):
+        raise ValueError(f"metric must be {(batch, 1, height, width)} for these features, got {tuple(metric.shape)}.")
