@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from gid.options import LIMITS, MotionOptions, RenderOptions
 from gid.photo import load_photo
 from gid.spectrum import SpectralVolume
 from ui.errors import explained
-from ui.overlays import band_table, motion_energy_picture, peak_motion_percent
+from ui.overlays import band_chart, motion_energy_picture
 from ui.photo_input import PhotoInput
 from ui.service import AnimationService
 
@@ -56,7 +55,7 @@ class _Controls:
 class _Results:
     video: gr.Video
     energy: gr.Image
-    bands: gr.BarPlot
+    bands: gr.HTML
     video_file: gr.DownloadButton
     motion_file: gr.DownloadButton
     note: gr.Markdown
@@ -78,61 +77,54 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 elem_id="animate-photo",
                 placeholder="Drop a photo here: flowers, leaves, a candle, hanging cloth",
             )
-            animate = gr.Button("Animate", variant="primary", size="lg", elem_id="animate-button")
-            controls, randomize = _controls(photo)
             _examples(photo)
+            animate = gr.Button("Animate", variant="primary", size="lg", elem_id="animate-button")
+            with gr.Row():
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"].high, min_width=120)
+                randomize = gr.Checkbox(False, label="New seed", info="another motion each time", min_width=120)
+            with gr.Accordion("Advanced", open=False):
+                steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
+                guidance = gr.Slider(1, 10, MotionOptions().guidance, step=0.25, label="Guidance")
+                size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
         with gr.Column(min_width=320):
-            results = _results()
+            video = gr.Video(
+                label="Animation", autoplay=True, loop=True, height=360, interactive=False, elem_id="animate-video"
+            )
+            strength, speed, seconds, loop = _playback_controls()
+            results = _results(video)
+    controls = _Controls(photo, strength, speed, seconds, loop, seed, steps, guidance, size)
     _wire(service, animate, controls, randomize, results)
     _endpoint(service, controls, results)
-    return AnimateTab(photo, controls.seed, controls.steps, controls.guidance)
+    return AnimateTab(photo, seed, steps, guidance)
 
 
-def _controls(photo: PhotoInput) -> tuple[_Controls, gr.Checkbox]:
+def _playback_controls() -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Checkbox]:
+    """What acts on the finished motion stands under the video."""
     with gr.Row():
-        strength = gr.Slider(0, LIMITS["strength"].high, 1, step=0.1, label="Strength", info="1 is as predicted")
-        speed = gr.Slider(LIMITS["speed"].low, 3, 1, step=0.1, label="Speed", info="below 1 is slow motion")
+        strength = gr.Slider(0, LIMITS["strength"].high, 1, step=0.1, label="Strength", min_width=140)
+        speed = gr.Slider(LIMITS["speed"].low, 3, 1, step=0.1, label="Speed", min_width=140)
     with gr.Row():
-        seconds = gr.Slider(1, 20, SECONDS, step=0.5, label="Length in seconds")
-        loop = gr.Checkbox(True, label="Loop", info="the end leads back to the start")
-    with gr.Row():
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"].high)
-        randomize = gr.Checkbox(False, label="New seed each time", info="another motion for the same photo")
-    with gr.Accordion("Advanced", open=False):
-        steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
-        guidance = gr.Slider(1, 10, MotionOptions().guidance, step=0.25, label="Guidance")
-        size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side of the video in pixels")
-    return _Controls(photo, strength, speed, seconds, loop, seed, steps, guidance, size), randomize
+        seconds = gr.Slider(1, 20, SECONDS, step=0.5, label="Seconds", min_width=140)
+        loop = gr.Checkbox(True, label="Loop", info="the end leads back to the start", min_width=140)
+    return strength, speed, seconds, loop
 
 
-def _results() -> _Results:
-    video = gr.Video(
-        label="Animation", autoplay=True, loop=True, height=360, interactive=False, elem_id="animate-video"
-    )
+def _results(video: gr.Video) -> _Results:
     with gr.Row(elem_classes="downloads"):
-        video_file = gr.DownloadButton("Download video", interactive=False)
-        motion_file = gr.DownloadButton("Download motion", interactive=False)
+        video_file = gr.DownloadButton("Save video", interactive=False, size="md", min_width=140)
+        motion_file = gr.DownloadButton("Save motion", interactive=False, size="md", min_width=140)
     note = gr.Markdown(elem_classes="quiet")
-    with gr.Row():
+    with gr.Row(elem_classes="explained", equal_height=True):
         energy = gr.Image(
             label="Where it moves",
             interactive=False,
-            height=240,
+            height=200,
             buttons=["fullscreen"],
             elem_id="animate-energy",
-            min_width=240,
+            min_width=200,
             alt_text="The photo in grey with the strength of the predicted motion in colour",
         )
-        bands = gr.BarPlot(
-            x="Hz",
-            y="% of photo",
-            title="How strongly, in each frequency band",
-            height=240,
-            min_width=240,
-            sort=None,
-            elem_id="animate-bands",
-            buttons=[],
-        )
+        bands = gr.HTML(container=True, min_width=200, elem_id="animate-bands")
     return _Results(video, energy, bands, video_file, motion_file, note)
 
 
@@ -150,11 +142,10 @@ def _options(
     return motion, render
 
 
-def _note(service: AnimationService, volume: SpectralVolume, motion: MotionOptions) -> str:
+def _note(service: AnimationService, motion: MotionOptions) -> str:
     return (
-        f"Motion by `{service.weights}` weights, seed {motion.seed}; the liveliest point moves "
-        f"{peak_motion_percent(volume):.1f}% of the photo's size. Good for plants, flowers, flames and hanging cloth "
-        "against a still background; small and fast, so not as fine as the paper's model."
+        f"Motion by the {service.weights} weights, seed {motion.seed}. They know plants, flowers, flames and hanging "
+        "cloth in front of a still background."
     )
 
 
@@ -162,13 +153,12 @@ def _motion_updates(
     service: AnimationService, results: _Results, photo: str, motion: MotionOptions, volume: SpectralVolume
 ) -> dict[Any, Any]:
     picture = motion_energy_picture(load_photo(photo, max_side=512), volume)
-    table = pd.DataFrame(band_table(volume), columns=["Hz", "% of photo"])
     path = str(service.motion_file(photo, motion))
     return {
         results.energy: picture,
-        results.bands: table,
+        results.bands: band_chart(volume),
         results.motion_file: gr.DownloadButton(value=path, interactive=True),
-        results.note: _note(service, volume, motion),
+        results.note: _note(service, motion),
     }
 
 

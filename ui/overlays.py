@@ -12,6 +12,7 @@ from gid.photo import to_uint8
 from gid.spectrum import SpectralVolume
 
 COLORMAP = "inferno"
+CHART_WIDTH, CHART_HEIGHT, TOP = 300, 112, 22
 
 
 def motion_energy_picture(photo: Tensor, volume: SpectralVolume) -> np.ndarray:
@@ -32,13 +33,32 @@ def motion_energy_picture(photo: Tensor, volume: SpectralVolume) -> np.ndarray:
     return to_uint8((grey * (1 - alpha) + colours * alpha)[None])[0]
 
 
-def peak_motion_percent(volume: SpectralVolume) -> float:
-    """The strongest rms motion of any pixel, in per cent of the photo's size."""
-    return 100 * float(volume.motion_energy().max())
+def band_chart(volume: SpectralVolume) -> str:
+    """Mean amplitude of every moving band as bars in an SVG that takes its colours from the page.
 
-
-def band_table(volume: SpectralVolume) -> list[tuple[str, float]]:
-    """(frequency in Hz, mean amplitude in per cent of the photo's size) of every moving band, lowest first."""
-    amplitudes = volume.band_amplitudes().tolist()
-    frequencies = volume.frequencies.tolist()
-    return [(f"{hz:.1f}", 100 * size) for hz, size in zip(frequencies[1:], amplitudes[1:], strict=True)]
+    The lowest bar is the first moving band, the highest is labelled in per cent of the photo's size.
+    """
+    amplitudes = [100 * size for size in volume.band_amplitudes().tolist()[1:]]
+    frequencies = volume.frequencies.tolist()[1:]
+    if not amplitudes:
+        return ""
+    top = max(amplitudes)
+    step = CHART_WIDTH / len(amplitudes)
+    bars, labels = [], []
+    for index, (hz, size) in enumerate(zip(frequencies, amplitudes, strict=True)):
+        height = CHART_HEIGHT * size / top if top > 0 else 0.0
+        left = index * step
+        bars.append(
+            f'<rect x="{left + 1:.1f}" y="{TOP + CHART_HEIGHT - height:.1f}" width="{step - 2:.1f}" '
+            f'height="{height:.1f}" rx="1.5"><title>{hz:.1f} Hz: {size:.3f}% of the photo</title></rect>'
+        )
+        if index % 3 == 0:
+            labels.append(f'<text x="{left + step / 2:.1f}" y="{TOP + CHART_HEIGHT + 14}">{hz:.1f}</text>')
+    described = f"Mean amplitude by frequency: {top:.2f} per cent of the photo's size at most"
+    return (
+        f'<svg class="bands" viewBox="0 0 {CHART_WIDTH} {TOP + CHART_HEIGHT + 32}" role="img" '
+        f'aria-label="{described}"><g class="bars">{"".join(bars)}</g><g class="ticks">{"".join(labels)}'
+        f'<text x="{CHART_WIDTH / 2}" y="{TOP + CHART_HEIGHT + 29}">frequency in Hz</text></g>'
+        f'<text class="title" x="0" y="11">How strongly, by frequency</text>'
+        f'<text class="top" x="{CHART_WIDTH}" y="11">up to {top:.2f}% of the photo</text></svg>'
+    )

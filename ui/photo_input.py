@@ -12,6 +12,8 @@ class PhotoInput(gr.Image):
     The stock component opens the file first, which hides what is wrong with a damaged one and converts the others.
     """
 
+    is_template = True  # drawn by the stock component's own code in the browser
+
     def preprocess(self, payload: ImageData | None) -> str | None:  # type: ignore[override]
         """The path of the uploaded file, or None."""
         if payload is None:

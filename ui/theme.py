@@ -11,10 +11,22 @@ STYLES = Path(__file__).parent / "static" / "app.css"
 
 def make_theme() -> gr.themes.Base:
     """A quiet theme around the pictures."""
-    return gr.themes.Soft(
+    theme = gr.themes.Default(
         primary_hue=gr.themes.colors.teal,
         secondary_hue=gr.themes.colors.teal,
         neutral_hue=gr.themes.colors.slate,
         font=["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "sans-serif"],
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+    )
+    # White on teal-700 has a contrast of 5.5, enough to read at any size.
+    return theme.set(
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_600",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        slider_color="*primary_600",
+        slider_color_dark="*primary_500",
     )
