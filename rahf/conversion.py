@@ -1,0 +1,118 @@
+"""The public checkpoint `rahf_model.pt` -> a folder of this project, safely and in bounded memory."""
+
+import logging
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .checkpoints import (
+    CONFIG_FILE,
+    EMBEDDING,
+    TIED,
+    WEIGHTS_FILE,
+    CheckpointError,
+    canonical_key,
+    check_keys,
+    weights_metadata,
+    write_config,
+    write_safetensors,
+)
+from .config import PUBLIC, RAHFConfig
+from .model import RAHF
+
+logger = logging.getLogger(__name__)
+
+PUBLIC_KEYS = 842
+PUBLIC_PARAMETERS = 642_612_710
+PUBLIC_SOURCE = "youweiliang/RichHF rahf_model.pt"
+PUBLIC_LICENSE = "cc-by-nc-4.0"
+
+
+def convert_checkpoint(
+    checkpoint: str | Path,
+    folder: str | Path,
+    config: RAHFConfig = PUBLIC,
+    dtype: torch.dtype | None = None,
+    source: str = PUBLIC_SOURCE,
+    license_name: str = PUBLIC_LICENSE,
+) -> Path:
+    """Read a state dict in the public layout and write `model.safetensors` and `config.json` into a new folder.
+
+    Nothing in the file is executed (`weights_only`), its tensors are mapped rather than read, and one at a time is in
+    memory. Either naming of the ViT is taken. `dtype` casts, for instance to bfloat16.
+    Raises CheckpointError if the file is damaged, unsafe or of another model, and FileExistsError if `folder` exists.
+    """
+    checkpoint, folder = Path(checkpoint), Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; name a folder that does not")
+    tensors = _canonical(read_state_dict(checkpoint))
+    with torch.device("meta"):
+        model = RAHF(config)
+    check_keys({name: tensor.shape for name, tensor in tensors.items()}, model)
+    _check_ties(tensors)
+    config = config.with_(weights_source=source, weights_license=license_name)
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    beside.mkdir(parents=True)
+    try:
+        kept = {name: tensor for name, tensor in tensors.items() if name not in TIED}
+        write_safetensors(beside / WEIGHTS_FILE, kept, dtype, weights_metadata(config))
+        write_config(beside / CONFIG_FILE, config)
+        os.rename(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    logger.info("wrote %d tensors to %s", len(kept), folder)
+    return folder
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A plain state dict from a torch file, memory-mapped where its format allows, never executing what it holds.
+
+    Raises CheckpointError, or FileNotFoundError.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; give the path of rahf_model.pt")
+    try:
+        # The older, unzipped torch format cannot be mapped.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, or is damaged, and was not loaded: running what a checkpoint holds is "
+            f"unsafe ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or is no torch file ({_first_line(error)}); fetch it again"
+        ) from error
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} is not a plain state dict of tensors; save `model.state_dict()`")
+    return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def _canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        key = canonical_key(name)
+        if key in renamed:
+            raise CheckpointError(f"the checkpoint holds {key} twice, in two namings of the image tower")
+        renamed[key] = tensor
+    return renamed
+
+
+def _check_ties(tensors: Mapping[str, Tensor]) -> None:
+    """The embedding is stored several times; copies that differ would silently lose one of them."""
+    for name in TIED:
+        copy = tensors.get(name)
+        if copy is None or copy.data_ptr() == tensors[EMBEDDING].data_ptr():
+            continue
+        if not torch.equal(copy, tensors[EMBEDDING]):
+            raise CheckpointError(f"{name} differs from {EMBEDDING}, to which this model ties it")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
