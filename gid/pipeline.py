@@ -1,0 +1,339 @@
+"""Photo to spectral volume: the latent diffusion of the paper (section 4) as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from gid.guidance import guide, loop_energy
+from gid.loading import resolve_device, resolve_weights
+from gid.models.autoencoder import MotionAutoencoder
+from gid.models.denoiser import SpectralDenoiser
+from gid.models.photo_encoder import PhotoEncoder
+from gid.models.renderer import Renderer
+from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization, from_isotropic
+from gid.photo import PhotoSource, load_photo
+from gid.spectrum import SpectralVolume
+
+# The denoiser halves its latents twice more, so motion sides are multiples of 16.
+MOTION_MULTIPLE = 16
+MAX_STEPS = 1000
+MAX_GUIDANCE = 20.0
+
+
+@dataclass
+class GIDOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        volumes: one spectral volume for each photo and seed, in order.
+    """
+
+    volumes: list[SpectralVolume]
+
+
+class GIDPipeline(DiffusionPipeline):
+    """One photo in, the spectral volume of its motion out."""
+
+    model_cpu_offload_seq = "photo_encoder->denoiser->autoencoder"
+
+    def __init__(
+        self,
+        autoencoder: MotionAutoencoder,
+        denoiser: SpectralDenoiser,
+        photo_encoder: PhotoEncoder,
+        renderer: Renderer,
+        scheduler: SchedulerMixin,
+        scales: Sequence[float] = (1.0,) * 16,
+        envelope: bool = True,
+        motion_area: int = 112 * 64,
+        num_frames: int = 150,
+        fps: float = 30.0,
+        name: str = "",
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            autoencoder: slices to latents and back.
+            denoiser: predicts velocity for noisy latents.
+            photo_encoder: the condition, and the envelope if it has that head.
+            renderer: draws frames; not used to sample motion, kept with the weights it was trained beside.
+            scheduler: the noise schedule the denoiser was trained with.
+            scales: K scales of the frequency-adaptive normalization.
+            envelope: whether volumes were divided by their envelope.
+            motion_area: cells of a volume, near which its sides are chosen by the photo's aspect.
+            num_frames: T of the volumes.
+            fps: frames a second of the volumes.
+            name: what a motion file says of the model.
+        """
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder,
+            denoiser=denoiser,
+            photo_encoder=photo_encoder,
+            renderer=renderer,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            scales=tuple(scales),
+            envelope=envelope,
+            motion_area=motion_area,
+            num_frames=num_frames,
+            fps=fps,
+            name=name,
+        )
+
+    # -- sampling -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        photo: PhotoSource | Tensor | Sequence[PhotoSource | Tensor],
+        seed: int | Sequence[int] = 0,
+        steps: int = 10,
+        guidance_scale: float = 1.0,
+        solver: str = "dpm",
+        loop_guidance: float = 0.0,
+        loop_recurrence: int = 2,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> GIDOutput:
+        """Sample the motion of photos.
+
+        Args:
+            photo: one photo or several: tensor (3, H, W) in [0, 1], PIL image, array or path; any size and aspect.
+            seed: one seed or several. One photo with several seeds gives as many volumes; several photos take one seed
+                each, or share one.
+            steps: denoising steps, 1 to 1000.
+            guidance_scale: 1 + w of the paper's equation 5, as diffusers counts it: 1 leaves the conditional
+                prediction as it is, 2.75 is the paper's.
+            solver: ``dpm`` (DPM-Solver++ of second order, for few steps) or ``ddim``.
+            loop_guidance: u of equation 5; 0 is off, 200 is the paper's. Needs ``solver="ddim"``.
+            loop_recurrence: how often each step is repeated under loop guidance.
+            callback: called with (steps done, steps in all).
+
+        Returns:
+            The volumes, on the CPU.
+
+        Raises:
+            ValueError: for options out of range, photos that cannot be read, or numbers of photos and seeds that do
+                not go together.
+        """
+        _check_options(steps, guidance_scale, solver, loop_guidance, loop_recurrence)
+        jobs = _pair_up(photo, seed)
+        total, done = steps * len(jobs), 0
+        volumes: list[SpectralVolume] = []
+
+        def step_done() -> None:
+            nonlocal done
+            done += 1
+            if callback is not None:
+                callback(done, total)
+
+        for image, seeds in jobs:
+            pixels = image if isinstance(image, Tensor) else load_photo(image)
+            _check_photo(pixels)
+            with _autocast(self.device):
+                volumes += self._sample(
+                    pixels,
+                    seeds,
+                    steps,
+                    guidance_scale,
+                    self._solver(solver, steps),
+                    loop_guidance,
+                    loop_recurrence,
+                    step_done,
+                )
+        return GIDOutput(volumes=volumes)
+
+    def motion_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the volume for a photo: near the photo's aspect, sides multiples of 16."""
+        aspect = width / height
+        ideal = math.sqrt(self.config.motion_area * aspect)
+        columns = max(1, round(ideal / MOTION_MULTIPLE))
+        rows = max(1, round(ideal / aspect / MOTION_MULTIPLE))
+        return columns * MOTION_MULTIPLE, rows * MOTION_MULTIPLE
+
+    def _sample(
+        self,
+        pixels: Tensor,
+        seeds: list[int],
+        steps: int,
+        guidance_scale: float,
+        scheduler: Any,
+        loop_guidance: float,
+        loop_recurrence: int,
+        step_done: Callable[[], None],
+    ) -> list[SpectralVolume]:
+        height, width = pixels.shape[-2:]
+        columns, rows = self.motion_size(width, height)
+        scale = self.photo_encoder.photo_scale
+        photo = F.interpolate(
+            pixels[None].to(self.device).float(), (rows * scale, columns * scale), mode="bilinear", antialias=True
+        )
+        features = self.photo_encoder(photo.clamp(0, 1))
+        condition = features.condition.float()
+        bands = len(self.config.scales)
+        shape = (bands, self.autoencoder.config.latent_channels, rows // 4, columns // 4)
+        latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        latents = latents.to(self.device) * scheduler.init_noise_sigma
+        index = torch.arange(bands, device=self.device).repeat(len(seeds))
+        recurrence = torch.Generator().manual_seed(seeds[0])
+
+        def decode(clean: Tensor) -> Tensor:
+            return self._decode(clean, len(seeds), features.log_envelope)
+
+        for position, time in enumerate(scheduler.timesteps):
+            for repeat in range(loop_recurrence if loop_guidance > 0 else 1):
+                predicted = self._predict(latents, time, index, condition, guidance_scale)
+                if loop_guidance > 0:
+                    predicted = self._guided(predicted, latents, time, scheduler, decode, loop_guidance)
+                previous = scheduler.step(predicted, time, latents).prev_sample
+                if repeat + 1 < loop_recurrence and loop_guidance > 0:
+                    latents = _renoise(previous, scheduler, position, recurrence)
+            latents = previous
+            step_done()
+        coefficients = from_isotropic(decode(latents.float()).float(), columns, rows).cpu()
+        return [
+            SpectralVolume.from_real(
+                volume,
+                fps=self.config.fps,
+                num_frames=self.config.num_frames,
+                image_size=(width, height),
+                model=self.config.name,
+                seed=s,
+            )
+            for volume, s in zip(coefficients, seeds, strict=True)
+        ]
+
+    def _predict(self, latents: Tensor, time: Tensor, index: Tensor, condition: Tensor, scale: float) -> Tensor:
+        """Classifier-free guidance, eps = (1 + w) eps(c) - w eps(null); it is linear, so the same for velocity."""
+        weight = scale - 1
+        times = time.to(latents.device).expand(len(latents))
+        given = condition.expand(len(latents), -1, -1, -1)
+        predicted = self.denoiser(latents, times, index, given).float()
+        if weight == 0:
+            return predicted
+        null = self.denoiser.null_condition.float().expand_as(given)
+        return (1 + weight) * predicted - weight * self.denoiser(latents, times, index, null).float()
+
+    def _guided(
+        self,
+        predicted: Tensor,
+        latents: Tensor,
+        time: Tensor,
+        scheduler: Any,
+        decode: Callable[[Tensor], Tensor],
+        weight: float,
+    ) -> Tensor:
+        """The paper's motion self-guidance, its gradient taken through the decoder at the estimate of the volume."""
+        alpha = float(scheduler.alphas_cumprod[int(time)]) ** 0.5
+        sigma = (1 - alpha**2) ** 0.5
+        with torch.enable_grad():
+            clean = (alpha * latents - sigma * predicted).detach().requires_grad_()
+            energy = loop_energy(decode(clean).float(), self.config.num_frames).sum()
+            (gradient,) = torch.autograd.grad(energy, clean)
+        return guide(predicted, gradient * alpha, alpha, sigma, weight)
+
+    def _decode(self, latents: Tensor, volumes: int, log_envelope: Tensor | None) -> Tensor:
+        """Whitened latents (B*K, 4, h, w) -> coefficients (B, K, 4, 4h, 4w) in fractions of sqrt(width * height)."""
+        slices = self.autoencoder.decode_slices(latents).float()
+        normalization = FrequencyAdaptiveNormalization(tuple(self.config.scales))
+        unit = normalization.denormalize(slices.unflatten(0, (volumes, -1)))
+        if not self.config.envelope:
+            return unit
+        if log_envelope is None:
+            raise ValueError("these weights divide by the envelope, but their photo encoder has no envelope head")
+        return EnvelopeNormalization().denormalize(unit, log_envelope.float().exp().expand(volumes, -1, -1, -1))
+
+    def _solver(self, name: str, steps: int) -> Any:
+        """A fresh scheduler: its state belongs to one call, not to the pipeline."""
+        config = dict(self.scheduler.config)
+        if name == "ddim":
+            scheduler: Any = DDIMScheduler.from_config(config, clip_sample=False, timestep_spacing="trailing")
+        else:
+            scheduler = DPMSolverMultistepScheduler.from_config(
+                config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing"
+            )
+        scheduler.set_timesteps(steps)
+        return scheduler
+
+
+def load_pipeline(weights: str | Path | None = None, device: str | torch.device = "auto") -> GIDPipeline:
+    """Load a pipeline: embedded weights, a folder or the Hub (see :func:`gid.loading.resolve_weights`).
+
+    Raises:
+        ValueError: if the weights or the device are not there, or the weights do not fit the code.
+    """
+    folder = resolve_weights(weights)
+    target = resolve_device(device)
+    try:
+        pipeline = GIDPipeline.from_pretrained(str(folder), torch_dtype=torch.float32)
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"weights in {folder} do not fit this version: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(target)
+
+
+def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """bfloat16 where the processor multiplies it natively; elsewhere it would be slower than float32."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported():
+        return torch.autocast("cpu", torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _renoise(previous: Tensor, scheduler: Any, position: int, generator: torch.Generator) -> Tensor:
+    """Diffuse x_{t-1} back to x_t: the self-recurrence of guidance."""
+    times = scheduler.timesteps
+    now = scheduler.alphas_cumprod[int(times[position])]
+    before = scheduler.alphas_cumprod[int(times[position + 1])] if position + 1 < len(times) else torch.tensor(1.0)
+    ratio = (now / before).to(previous.device)
+    noise = torch.randn(previous.shape, generator=generator).to(previous.device)
+    return ratio.sqrt() * previous + (1 - ratio).sqrt() * noise
+
+
+def _pair_up(photo: Any, seed: int | Sequence[int]) -> list[tuple[Any, list[int]]]:
+    photos = list(photo) if isinstance(photo, list | tuple) else [photo]
+    seeds = [seed] if isinstance(seed, int) else [int(s) for s in seed]
+    if not photos or not seeds:
+        raise ValueError(f"{len(photos)} photos and {len(seeds)} seeds given; at least one of each is needed")
+    if len(photos) == 1:
+        return [(photos[0], seeds)]
+    if len(seeds) == 1:
+        seeds = seeds * len(photos)
+    if len(seeds) != len(photos):
+        raise ValueError(f"{len(photos)} photos and {len(seeds)} seeds given; give one seed, or one for each photo")
+    return [(image, [s]) for image, s in zip(photos, seeds, strict=True)]
+
+
+def _check_options(steps: int, guidance: float, solver: str, loop_guidance: float, recurrence: int) -> None:
+    if not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"{steps} steps asked for; use 1 to {MAX_STEPS}")
+    if not 1 <= guidance <= MAX_GUIDANCE:
+        raise ValueError(f"guidance scale is {guidance}; use 1 (the photo as learned) to {MAX_GUIDANCE:g}")
+    if solver not in ("dpm", "ddim"):
+        raise ValueError(f"solver {solver!r} is unknown; use 'dpm' or 'ddim'")
+    if not (math.isfinite(loop_guidance) and loop_guidance >= 0):
+        raise ValueError(f"loop guidance is {loop_guidance}; use 0 (off) or a positive number, 200 in the paper")
+    if loop_guidance > 0 and solver != "ddim":
+        raise ValueError("loop guidance repeats steps, which the multistep solver cannot; use solver='ddim'")
+    if recurrence < 1:
+        raise ValueError(f"loop recurrence is {recurrence}; use 1 or more")
+
+
+def _check_photo(pixels: Tensor) -> None:
+    if pixels.ndim != 3 or pixels.shape[0] != 3:
+        raise ValueError(f"photo has shape {tuple(pixels.shape)}; it must be (3, H, W)")
+    if not bool(torch.isfinite(pixels).all()):
+        raise ValueError("photo holds NaN or infinity; load it again")
