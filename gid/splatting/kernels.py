@@ -65,8 +65,8 @@ def _vector_add_scaled(typing_context, total, at, values, start, scale):  # type
     return signature, generate
 
 
-# The decorator replaces the typing context, which a type checker cannot see.
-_add_scaled: Callable[[Array, int, Array, int, Any], None] = _vector_add_scaled
+# The decorator supplies the typing context, which a type checker cannot see.
+_add_scaled: Any = _vector_add_scaled
 
 
 @_compiled
