@@ -127,14 +127,19 @@ class RAHF(
             output.word_logits = self.decode(fuse(WORDS), targets)
         return output
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) in [0, 1] -> (B,3,S,S) normalised: squashed to the square with antialiased bilinear filtering."""
+    def squash(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) -> (B,3,S,S), the model's square, with antialiased bilinear filtering as in the release."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images have shape {tuple(images.shape)}; they must be (batch, 3, height, width)")
         side = self.config.image_size
         images = images.to(torch.promote_types(self.dtype, torch.float32))  # filter in float32 even for half weights
-        if images.shape[-2:] != (side, side):
-            images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        if images.shape[-2:] == (side, side):
+            return images
+        return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) in [0, 1] -> (B,3,S,S) squashed and normalised."""
+        images = self.squash(images)
         mean = images.new_tensor(self.config.image_mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.config.image_std).view(1, 3, 1, 1)
         return ((images - mean) / std).to(self.dtype)

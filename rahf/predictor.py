@@ -1,0 +1,175 @@
+"""Image and prompt -> `Feedback`; computes only what is asked for, and batches."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import HEATMAPS, SCORES, WORDS
+from .feedback import Feedback, WordFeedback
+from .images import SUFFIXES, ImageSource, load_image
+from .model import RAHF, TextTokens
+from .prompts import TextTokenizer, encode_prompts, load_tokenizer, plain_blanks, split_words
+from .words import word_probabilities
+
+logger = logging.getLogger(__name__)
+
+
+class Predictor:
+    """A model with its tokenizer. Stateless between calls: safe to share between threads."""
+
+    def __init__(self, model: RAHF, tokenizer: TextTokenizer | None = None, name: str = "") -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer or load_tokenizer(model.config)
+        self.name = name or model.config.weights_source
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32, **hub: Any
+    ) -> "Predictor":
+        """From a folder or a Hub repository `owner/repo[@revision]`. `device` "auto" takes an accelerator if there is.
+
+        Raises ValueError for a folder or repository that holds no such model.
+        """
+        place = str(source)
+        if not os.path.isdir(place) and "@" in place:
+            place, hub["revision"] = place.rsplit("@", 1)
+        if not os.path.isdir(place) and place.count("/") != 1:
+            raise ValueError(f"{source} is neither a folder nor a Hub repository owner/repo[@revision]")
+        model = RAHF.from_pretrained(place, map_location=_device(device), dtype=dtype, **hub)
+        folder = place if os.path.isdir(place) else None
+        return cls(model, load_tokenizer(model.config, folder), name=str(source))
+
+    def predict(
+        self,
+        image: ImageSource,
+        prompt: str,
+        scores_only: bool = False,
+        words: bool = True,
+        heatmaps: bool = True,
+        generate: bool = False,
+    ) -> Feedback:
+        """Feedback on one image; see `predict_batch`."""
+        return self.predict_batch([image], [prompt], scores_only, words, heatmaps, generate)[0]
+
+    @torch.no_grad()
+    def predict_batch(
+        self,
+        images: Sequence[ImageSource],
+        prompts: Sequence[str],
+        scores_only: bool = False,
+        words: bool = True,
+        heatmaps: bool = True,
+        generate: bool = False,
+    ) -> list[Feedback]:
+        """Feedback on images of any sizes, each with its prompt, in one batch.
+
+        scores_only: neither heatmaps nor words, the cheapest. words, heatmaps: whether to give these.
+        generate: also the model's own, freely generated marked prompt (slow).
+        Raises ValueError for an image or a prompt that cannot be used, and for lists that differ in length.
+        """
+        if len(images) != len(prompts):
+            raise ValueError(f"{len(images)} images came with {len(prompts)} prompts; give one prompt an image")
+        if not images:
+            return []
+        model = self.model
+        texts = encode_prompts(prompts, model.config, self.tokenizer)  # before the costly part: it finds bad prompts
+        loaded, sizes = self._squash(images)
+        visual = model.encode_image(loaded)
+        want_words, want_heatmaps = words and not scores_only, heatmaps and not scores_only
+        outputs = _Fuser(model, visual, texts)
+        scores = {name: model.head(name)(outputs[name].features).float().cpu() for name in SCORES}
+        maps = {name: model.head(name)(outputs[name].features) for name in HEATMAPS if want_heatmaps}
+        spans = [split_words(plain_blanks(prompt)) for prompt in prompts]
+        chances: list[list[float]] = [[] for _ in prompts]
+        if want_words:
+            chances = word_probabilities(
+                model, outputs[WORDS], [[word.text for word in row] for row in spans], self.tokenizer
+            )
+        written: list[str | None] = [None] * len(prompts)
+        if generate and not scores_only:
+            written = [self.tokenizer.decode(row) for row in model.generate(outputs[WORDS]).tolist()]
+        return [
+            Feedback(
+                prompt=prompt,
+                image_size=sizes[place],
+                scores={name: float(values[place]) for name, values in scores.items()},
+                heatmaps={name: _at_size(values[place], sizes[place]) for name, values in maps.items()},
+                words=tuple(
+                    WordFeedback(prompt[word.start : word.end], word.start, word.end, chance)
+                    for word, chance in zip(spans[place], chances[place], strict=False)  # no chances unless asked for
+                ),
+                generated=written[place],
+                model=self.name,
+                noncommercial=model.config.noncommercial,
+            )
+            for place, prompt in enumerate(prompts)
+        ]
+
+    def predict_folder(
+        self, folder: str | Path, prompts: str | Mapping[str, str], batch_size: int = 8, **options: bool
+    ) -> Iterator[tuple[Path, Feedback]]:
+        """Feedback on every image of a folder, in order of name, `batch_size` at a time.
+
+        prompts: one prompt for all, or prompts by file name or stem. options: those of `predict_batch`.
+        Raises ValueError for a folder without images and, before any work, for images without a prompt.
+        """
+        folder = Path(folder)
+        paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+        if isinstance(prompts, str):
+            chosen = [prompts] * len(paths)
+        else:
+            bare = [path.name for path in paths if path.name not in prompts and path.stem not in prompts]
+            if bare:
+                raise ValueError(f"{len(bare)} images have no prompt: {', '.join(bare[:10])}")
+            chosen = [prompts[path.name] if path.name in prompts else prompts[path.stem] for path in paths]
+        for start in range(0, len(paths), batch_size):
+            part = slice(start, start + batch_size)
+            yield from zip(paths[part], self.predict_batch(paths[part], chosen[part], **options), strict=True)
+
+    def _squash(self, images: Sequence[ImageSource]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Images (B,3,S,S) on the model's device, and each image's own (width, height)."""
+        squares, sizes = [], []
+        for source in images:
+            image = load_image(source)
+            sizes.append((image.shape[2], image.shape[1]))
+            squares.append(self.model.squash(image[None].to(self.model.device)))
+        return torch.cat(squares), sizes
+
+
+class _Fuser(dict):
+    """Fused tokens by output name, each distinct text fused once and only when it is needed."""
+
+    def __init__(self, model: RAHF, visual: Tensor, texts: TextTokens | Mapping[str, TextTokens]) -> None:
+        super().__init__()
+        self._model, self._visual, self._texts = model, visual, texts
+
+    def __missing__(self, name: str) -> Any:
+        if isinstance(self._texts, TextTokens):
+            fused = next(iter(self.values()), None) or self._model.fuse(self._visual, self._texts)
+        else:
+            fused = self._model.fuse(self._visual, self._texts[name])
+        self[name] = fused
+        return fused
+
+
+def _at_size(heatmap: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """(h,w) -> float32 array of `size` = (width, height), bilinear."""
+    width, height = size
+    grown = F.interpolate(heatmap[None, None].float(), size=(height, width), mode="bilinear", align_corners=False)
+    return grown[0, 0].cpu().numpy()
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator.type if accelerator is not None else "cpu"
