@@ -1,0 +1,293 @@
+"""Clips to training pairs: a photo and the spectral volume measured after it, cached one file a pair.
+
+A pair file is safetensors: `photo` uint8 (3, H, W) and `coefficients` float16 (K, 4, h, w) in the motion file's order
+x_re, x_im, y_re, y_im, fractions of width and height.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from gid.flow import ClipRejected, ClipRules, FlowConfig, check_clip, measure, to_volume
+from gid.spectrum import SpectralVolume
+from gid.video import read_video, written_beside
+
+logger = logging.getLogger(__name__)
+
+PAIR_FORMAT = "gid-pair/1"
+CLIP_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
+NUM_FRAMES, FPS = 150, 30.0
+
+# Clips that show one scene, or two views of like scenes; they stay on one side of the split.
+_SAME_SCENE = {
+    "candle_2": "candle",
+    "candle_3": "candle",
+    "latern_2": "latern",
+    "leaves_close": "leaves",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training or test example.
+
+    Attributes:
+        clip: the clip's name, without suffix and without a trailing "loop".
+        start: frame of the clip that is the photo.
+        photo: uint8 (3, H, W) RGB.
+        volume: the motion measured from that frame on.
+    """
+
+    clip: str
+    start: int
+    photo: Tensor
+    volume: SpectralVolume
+
+    @property
+    def scene(self) -> str:
+        """The scene the clip belongs to."""
+        return scene_of(self.clip)
+
+    @property
+    def name(self) -> str:
+        """clip_start, the pair's file name."""
+        return f"{self.clip}_{self.start:03d}"
+
+
+def clip_name(path: str | Path) -> str:
+    """`.../cat_loop.mp4` -> `cat`."""
+    return re.sub(r"[_-]loop$", "", Path(path).stem)
+
+
+def scene_of(clip: str) -> str:
+    """The scene of a clip: its own name, unless it is one of several views of a scene."""
+    return _SAME_SCENE.get(clip, clip)
+
+
+def held_out(clips: Iterable[str]) -> set[str]:
+    """The clips never trained on, by a rule fixed before any training.
+
+    Scenes in alphabetical order; every third, starting from the second, is held out with all its clips.
+    """
+    clips = set(clips)
+    scenes = sorted({scene_of(clip) for clip in clips})
+    chosen = set(scenes[1::3])
+    return {clip for clip in clips if scene_of(clip) in chosen}
+
+
+def measure_clip(
+    path: str | Path,
+    starts: Sequence[int] = (0,),
+    photo_size: tuple[int, int] = (448, 256),
+    motion_size: tuple[int, int] = (112, 64),
+    num_bands: int = 16,
+    periodic: bool = True,
+    rules: ClipRules | None = None,
+) -> list[Pair]:
+    """Measure the motion of one clip from each of the given start frames.
+
+    Args:
+        path: the clip.
+        starts: frames that play the photo; in a loop every frame is one, and the loop is rolled to it.
+        photo_size: (width, height) of the photos.
+        motion_size: (width, height) of the volumes, by area mean.
+        num_bands: K.
+        periodic: the clip is a seamless loop. An open clip gives its 5 seconds after each start.
+        rules: refuse clips by these rules; None accepts all.
+
+    Returns:
+        One pair per start.
+
+    Raises:
+        ClipRejected: by the rules.
+        ValueError: not a video, or a start outside it.
+    """
+    frames, fps = read_video(path)
+    config = FlowConfig()
+    size = (frames.shape[2], frames.shape[1])
+    pairs = []
+    for start in starts:
+        last = None if periodic else start + int(np.ceil(NUM_FRAMES / FPS * fps)) + 1
+        measured = measure(frames[:last], start, periodic, config)
+        if rules is not None:
+            check_clip(measured.raw_displacement, size[0], rules)
+        volume = to_volume(measured.trajectories, size, fps, periodic, num_bands, NUM_FRAMES, FPS)
+        photo = cv2.resize(frames[start], photo_size, interpolation=cv2.INTER_AREA)
+        photo_tensor = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))
+        pairs.append(Pair(clip_name(path), start, photo_tensor, _area_mean(volume, motion_size)))
+    return pairs
+
+
+def _area_mean(volume: SpectralVolume, size: tuple[int, int]) -> SpectralVolume:
+    real = volume.real.flatten(0, 1).numpy()
+    small = np.stack([cv2.resize(channel, size, interpolation=cv2.INTER_AREA) for channel in real])
+    coefficients = torch.from_numpy(small).unflatten(0, (volume.num_bands, 4))
+    return volume.with_coefficients(SpectralVolume.from_real(coefficients).coefficients)
+
+
+def clips_in(folder: str | Path) -> list[Path]:
+    """The video files of a folder, by name.
+
+    Raises:
+        ValueError: the folder is missing or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"the clip folder {folder} does not exist; give a folder that holds videos")
+    clips = sorted(file for file in folder.iterdir() if file.suffix.lower() in CLIP_SUFFIXES)
+    if not clips:
+        raise ValueError(f"no clip in {folder}: put videos ({', '.join(CLIP_SUFFIXES)}) there")
+    return clips
+
+
+def prepare_clips(
+    folder: str | Path,
+    out_dir: str | Path,
+    starts: int = 3,
+    photo_size: tuple[int, int] = (448, 256),
+    motion_size: tuple[int, int] = (112, 64),
+    num_bands: int = 16,
+    periodic: bool = True,
+    shard: tuple[int, int] = (0, 1),
+) -> list[Path]:
+    """Measure every clip of a folder into pair files `<clip>_<start>.safetensors`; files that exist are kept.
+
+    Args:
+        folder: clips.
+        out_dir: where the pairs go; made if missing.
+        starts: start frames per clip, spread evenly (over the loop, or over what leaves 5 seconds after it).
+        photo_size: (width, height) of the photos.
+        motion_size: (width, height) of the volumes.
+        num_bands: K.
+        periodic: the clips are seamless loops, taken as they are; open clips pass `ClipRules` or are left out.
+        shard: (index, count): take every count-th clip from index on, to share the work among machines.
+
+    Returns:
+        The pair files of this shard.
+
+    Raises:
+        ValueError: no clips, or impossible arguments.
+    """
+    index, count = shard
+    if starts < 1 or not 0 <= index < count:
+        raise ValueError(f"starts is {starts} and shard {shard}; need starts >= 1 and 0 <= index < count")
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path in tqdm(clips_in(folder)[index::count], desc="measuring clips", unit="clip"):
+        files = {
+            start: out_dir / f"{clip_name(path)}_{start:03d}.safetensors" for start in _starts(path, starts, periodic)
+        }
+        missing = [start for start, file in files.items() if not file.exists()]
+        for start in missing:
+            try:
+                rules = None if periodic else ClipRules()
+                (pair,) = measure_clip(path, (start,), photo_size, motion_size, num_bands, periodic, rules)
+            except ClipRejected as error:
+                logger.warning("%s from frame %d is left out: %s", path.name, start, error)
+                continue
+            save_pair(pair, files[start])
+        written += [file for file in files.values() if file.exists()]
+    return written
+
+
+def _starts(path: Path, number: int, periodic: bool) -> list[int]:
+    capture = cv2.VideoCapture(str(path))
+    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    fps = capture.get(cv2.CAP_PROP_FPS) or FPS
+    capture.release()
+    room = length if periodic else max(1, length - int(np.ceil(NUM_FRAMES / FPS * fps)))
+    return sorted({room * i // number for i in range(number)})
+
+
+def save_pair(pair: Pair, path: str | Path) -> None:
+    """Write a pair file; beside and renamed.
+
+    Raises:
+        ValueError: the folder is missing or full.
+    """
+    volume = pair.volume
+    width, height = volume.image_size or (pair.photo.shape[2], pair.photo.shape[1])
+    metadata = {
+        "format": PAIR_FORMAT,
+        "clip": pair.clip,
+        "start": str(pair.start),
+        "fps": repr(volume.fps),
+        "num_frames": str(volume.num_frames),
+        "image_width": str(width),
+        "image_height": str(height),
+    }
+    tensors = {"photo": pair.photo.contiguous(), "coefficients": volume.real.half().contiguous()}
+    with written_beside(path) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def load_pair(path: str | Path) -> Pair:
+    """Read a pair file.
+
+    Raises:
+        ValueError: not a pair file, or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != PAIR_FORMAT:
+                raise ValueError(f"{path} is not a pair file ({PAIR_FORMAT}); make it with `gid train clips`")
+            photo, coefficients = file.get_tensor("photo"), file.get_tensor("coefficients")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is missing or damaged ({error}); delete it and measure the clips again") from error
+    volume = SpectralVolume.from_real(
+        coefficients,
+        fps=float(metadata["fps"]),
+        num_frames=int(metadata["num_frames"]),
+        image_size=(int(metadata["image_width"]), int(metadata["image_height"])),
+        model="measured",
+    )
+    return Pair(metadata["clip"], int(metadata["start"]), photo, volume)
+
+
+def load_pairs(folder: str | Path, clips: Iterable[str] | None = None) -> list[Pair]:
+    """All pairs of a folder, or those of the given clips, by name.
+
+    Raises:
+        ValueError: the folder is missing or holds no pair.
+    """
+    wanted = None if clips is None else set(clips)
+    files = sorted(Path(folder).glob("*.safetensors"))
+    pairs = [pair for pair in map(load_pair, files) if wanted is None or pair.clip in wanted]
+    if not pairs:
+        raise ValueError(f"no measured pair in {folder}; run prepare_clips on a folder of clips first")
+    return pairs
+
+
+def measured_pairs(folder: str | Path, out_dir: str | Path, starts: int = 3) -> list[Pair]:
+    """`prepare_clips` on a folder of loops, where not yet done, then `load_pairs`."""
+    prepare_clips(folder, out_dir, starts)
+    return load_pairs(out_dir)
+
+
+class ClipPairs(Dataset[tuple[Tensor, Tensor]]):
+    """Pairs as a torch dataset: photo float32 (3, H, W) in [0, 1], real coefficients float32 (K, 4, h, w)."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = list(pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        pair = self.pairs[index]
+        return pair.photo.float() / 255, pair.volume.real

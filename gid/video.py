@@ -1,0 +1,236 @@
+"""Frames to and from files: mp4, webm, gif and PNG sequences, written beside the target and renamed when whole."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+Frames = NDArray[np.uint8]
+
+# Constant-quality settings: visually lossless at 512 pixels, and quick enough that rendering dominates.
+_CODECS: dict[str, tuple[str, dict[str, str]]] = {
+    ".mp4": ("libx264", {"crf": "18", "preset": "veryfast"}),
+    ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
+}
+SUFFIXES = (".mp4", ".webm", ".gif", ".png")
+_GIF_COLOURS = 256
+
+
+def read_video(
+    path: str | Path, max_frames: int | None = None, size: tuple[int, int] | None = None
+) -> tuple[Frames, float]:
+    """Decode a video (or an animated gif) into memory.
+
+    Args:
+        path: the file.
+        max_frames: stop after this many frames.
+        size: (width, height) to resize each frame to while decoding (area mean when shrinking).
+
+    Returns:
+        Frames (T, H, W, 3) uint8 RGB, turned upright by the rotation the file states, and the frame rate in Hz.
+
+    Raises:
+        ValueError: the file is missing, is not a video, or ends before its first frame.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no video at {path}: give the path of an existing mp4, webm, mov or gif file")
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(f"max_frames is {max_frames}; it must be at least 1")
+    frames: list[Frames] = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path} holds no picture stream: give a video file")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            fps = float(stream.average_rate or stream.guessed_rate or 30)
+            for frame in container.decode(stream):
+                frames.append(_upright(frame, size))
+                if len(frames) == max_frames:
+                    break
+    except av.error.FFmpegError as error:
+        # A file cut short still gives the frames before the cut; with none of them there is nothing to work on.
+        if not frames:
+            raise ValueError(
+                f"{path} cannot be read as a video ({error}): it is damaged or of another type; "
+                "convert it to mp4 and try again"
+            ) from error
+        logger.warning("%s is damaged after frame %d; the rest is left out", path, len(frames))
+    if not frames:
+        raise ValueError(f"{path} contains no frames: it is damaged or empty; convert it to mp4 and try again")
+    return np.stack(frames), fps
+
+
+def _upright(frame: av.VideoFrame, size: tuple[int, int] | None) -> Frames:
+    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    image: Frames = np.rot90(pixels, k=round(frame.rotation / 90) % 4)
+    if size is not None and (image.shape[1], image.shape[0]) != size:
+        shrinking = size[0] * size[1] < image.shape[0] * image.shape[1]
+        method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+        image = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+    return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def write_video(path: str | Path, frames: Iterable[Frames], fps: float = 30.0) -> Path:
+    """Write frames as they come; only one chunk is held in memory (a gif keeps its palette images).
+
+    The kind follows the suffix: `.mp4` (H.264, yuv420p), `.webm` (VP9), `.gif`, `.png` (`walk.png` becomes
+    walk_0000.png, walk_0001.png, ...); a path without suffix is a folder of frame_0000.png, ... Both video codecs need
+    even sizes, so an odd side grows by one repeated line. Everything is written beside the target and renamed at the
+    end: after a failure neither a half-written file nor a lost older one is left.
+
+    Args:
+        path: target file, or folder for a PNG sequence.
+        frames: chunks (N, H, W, 3) uint8 RGB, N >= 1, all of one size.
+        fps: frames a second, above 0 and at most 240 (a gif counts in 1/100 s; it shows at most 50).
+
+    Returns:
+        The path written (for PNG, the folder that holds the sequence).
+
+    Raises:
+        ValueError: unknown suffix, missing folder, no frames, frames of another shape or type, fps out of range, or
+            the disk is full or read-only.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower() if not path.is_dir() else ""
+    if suffix and suffix not in SUFFIXES:
+        raise ValueError(f"cannot write {path.name}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
+    if not 0 < fps <= 240:
+        raise ValueError(f"fps is {fps}; it must be above 0 and at most 240")
+    images = _checked(frames)
+    first = next(images, None)
+    if first is None:
+        raise ValueError("no frames to write: ask for at least one frame")
+    images = itertools.chain([first], images)
+    if suffix in ("", ".png"):
+        return _write_sequence(path, images, sequence_name=path.stem if suffix else "frame")
+    with written_beside(path) as partial:
+        if suffix == ".gif":
+            _write_gif(partial, images, fps)
+        else:
+            _write_encoded(partial, images, fps, first.shape[1], first.shape[0], *_CODECS[suffix])
+    return path
+
+
+@contextmanager
+def written_beside(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the target's folder; move it over the target on success, delete it on failure.
+
+    Raises:
+        ValueError: the target's folder does not exist, or writing fails (disk full, no permission).
+    """
+    path = Path(path)
+    _require_folder(path.parent, path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    partial = Path(name)
+    try:
+        yield partial
+        # mkstemp makes the file private; the target should be as readable as any other new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)
+        os.replace(partial, path)
+    except (OSError, av.error.FFmpegError) as error:
+        raise _write_error(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _checked(chunks: Iterable[Frames]) -> Iterator[Frames]:
+    """Yield single frames (H, W, 3), refusing anything that is not uint8 RGB of one size."""
+    shape: tuple[int, ...] | None = None
+    for chunk in chunks:
+        if chunk.dtype != np.uint8 or chunk.ndim != 4 or chunk.shape[-1] != 3 or 0 in chunk.shape[1:3]:
+            raise ValueError(f"frames are {chunk.dtype} {chunk.shape}; they must be uint8 of shape (N, H, W, 3)")
+        if shape is not None and chunk.shape[1:] != shape:
+            raise ValueError(f"a frame of {chunk.shape[1:]} follows frames of {shape}; all must have one size")
+        shape = chunk.shape[1:]
+        yield from chunk
+
+
+def _write_encoded(
+    path: Path, images: Iterable[Frames], fps: float, width: int, height: int, codec: str, options: dict[str, str]
+) -> None:
+    pad = ((0, height % 2), (0, width % 2), (0, 0))
+    container_options = {"movflags": "+faststart"} if path.suffix.lower() == ".mp4" else {}
+    with av.open(str(path), "w", options=container_options) as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
+        if not isinstance(stream, av.VideoStream):
+            raise ValueError(f"{codec} is not a video codec of the installed av; reinstall it with pip install av")
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        for image in images:
+            padded = np.pad(image, pad, mode="edge") if width % 2 or height % 2 else image
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _write_gif(path: Path, images: Iterable[Frames], fps: float) -> None:
+    iterator = iter(images)
+    first = Image.fromarray(next(iterator))
+    # One palette and no dithering: pixels that do not move must not shimmer from frame to frame.
+    palette = first.quantize(_GIF_COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    delay = max(100 / fps, 2.0)  # browsers slow anything below 1/50 s down to 1/10 s
+
+    def paletted() -> Iterator[Image.Image]:
+        for index, image in enumerate(itertools.chain([np.asarray(first)], iterator)):
+            frame = Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)
+            # Whole hundredths whose running sum keeps the rate: 30 fps is 3, 3, 4, 3, 3, 4 ...
+            frame.info["duration"] = 10 * (round((index + 1) * delay) - round(index * delay))
+            yield frame
+
+    rest = paletted()
+    next(rest).save(path, format="GIF", save_all=True, append_images=rest, loop=0, disposal=1)
+
+
+def _write_sequence(path: Path, images: Iterable[Frames], sequence_name: str) -> Path:
+    numbered = path.suffix.lower() == ".png" and not path.is_dir()
+    folder = path.parent if numbered else path
+    beside = folder if numbered else folder.parent
+    _require_folder(beside, path)
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f".{sequence_name}-", dir=beside))
+    except OSError as error:
+        raise _write_error(path, error) from error
+    try:
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(partial / f"{sequence_name}_{index:04d}.png")
+        folder.mkdir(exist_ok=True)
+        for file in sorted(partial.iterdir()):
+            os.replace(file, folder / file.name)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _require_folder(folder: Path, target: Path) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"cannot write {target}: the folder {folder} does not exist; create it or choose another one")
+
+
+def _write_error(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"cannot write {path}: {error}. Free some space or choose a folder you may write to; nothing was left behind"
+    )
