@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from gid.cli_stages import DataGroup, TrainGroup
 from gid.options import MotionOptions, RenderOptions
 
 if TYPE_CHECKING:
@@ -21,16 +22,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(
+    typer.Typer(cls=TrainGroup), name="train", help="Train one stage; `gid train STAGE --help` lists its options."
+)
+app.add_typer(typer.Typer(cls=DataGroup), name="data", help="Make and prepare training data.")
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 Photo = Annotated[Path, typer.Argument(help="The photo: any common image format.", show_default=False)]
-Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.")]
+Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.", envvar="GID_WEIGHTS")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(help="Which of the possible motions, 0 or more.")]
 Steps = Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")]
-Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 1 to 10.")]
+Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 0 to 20.")]
+Solver = Annotated[str, typer.Option(help="dpm, or ddim.")]
+LoopGuidance = Annotated[float, typer.Option(help="Guide the motion towards closing; 0 is off. Needs --solver ddim.")]
 MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
 
 
@@ -49,12 +56,10 @@ def one_sentence(function: Callable[Parameters, Result]) -> Callable[Parameters,
 
 
 def load(weights: str, device: str) -> GIDPipeline:
-    """The pipeline, with its own progress bars off: the commands show one of their own."""
+    """The pipeline, on its device."""
     from gid.pipeline import load_pipeline
 
-    pipeline = load_pipeline(weights, device)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return load_pipeline(weights, device)
 
 
 class Bar:
@@ -88,6 +93,8 @@ def animate(
     seed: Seed = 0,
     steps: Steps = MotionOptions.steps,
     guidance: Guidance = MotionOptions.guidance,
+    solver: Solver = MotionOptions.solver,
+    loop_guidance: LoopGuidance = MotionOptions.loop_guidance,
     size: Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 1920.")] = 512,
     weights: Weights = "embedded",
     motion_in: Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")] = None,
@@ -95,7 +102,7 @@ def animate(
     device: Device = "auto",
 ) -> None:
     """Turn a photo into a video or a seamless loop."""
-    motion = MotionOptions(seed, steps, guidance)
+    motion = MotionOptions(seed, steps, guidance, solver, loop_guidance)
     render = RenderOptions(frames, fps, strength, speed, loop, size)
 
     from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, write_animation
@@ -128,11 +135,13 @@ def motion(
     seed: Seed = 0,
     steps: Steps = MotionOptions.steps,
     guidance: Guidance = MotionOptions.guidance,
+    solver: Solver = MotionOptions.solver,
+    loop_guidance: LoopGuidance = MotionOptions.loop_guidance,
     weights: Weights = "embedded",
     device: Device = "auto",
 ) -> None:
     """Predict how a photo would move and write it as a motion file."""
-    options = MotionOptions(seed, steps, guidance)
+    options = MotionOptions(seed, steps, guidance, solver, loop_guidance)
 
     from gid.jobs import check_output, predict_motion
     from gid.photo import load_photo

@@ -42,8 +42,16 @@ def predict_motion(
         ValueError: if the file is not a usable photo.
     """
     photo = load_photo(source, max_side=MOTION_SIDE)
-    settings: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "guidance_scale": options.guidance}
-    return pipeline(photo, callback=progress, **settings).volumes[0]
+    output = pipeline(
+        photo,
+        seed=options.seed,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+        solver=options.solver,
+        loop_guidance=options.loop_guidance,
+        callback=progress,
+    )
+    return output.volumes[0]
 
 
 def write_animation(

@@ -23,10 +23,12 @@ class Limit:
             raise ValueError(f"{name} is {value:g}; it must be from {self.low:g} to {self.high:g}. {self.remedy}")
 
 
+SOLVERS = ("dpm", "ddim")
 LIMITS: dict[str, Limit] = {
     "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
     "steps": Limit(1, 250, "10 is a good start; more steps are slower and a little finer."),
-    "guidance": Limit(1, 10, "1 follows the photo as learned, larger values follow it more strictly."),
+    "guidance": Limit(0, 20, "0 follows the photo as learned, larger values follow it more strictly."),
+    "loop_guidance": Limit(0, 1000, "0 is off, 200 is the paper's weight."),
     "strength": Limit(0, 5, "1 is the motion as predicted, 0 is a still."),
     "speed": Limit(0.1, 4, "1 is natural speed, 0.5 is slow motion."),
     "frames": Limit(2, 900, "150 frames are five seconds at 30 frames a second."),
@@ -48,11 +50,25 @@ class _Checked:
 
 @dataclass(frozen=True)
 class MotionOptions(_Checked):
-    """What decides the predicted motion: random ``seed``, diffusion ``steps``, classifier-free ``guidance`` scale."""
+    """What decides the predicted motion.
+
+    ``seed`` chooses one of the possible motions, ``steps`` are diffusion steps, ``guidance`` is the scale w of
+    classifier-free guidance and ``loop_guidance`` the weight u of motion self-guidance (the paper's equation 5), which
+    needs ``solver="ddim"``.
+    """
 
     seed: int = 0
     steps: int = 10
-    guidance: float = 1.0
+    guidance: float = 0.0
+    solver: str = "dpm"
+    loop_guidance: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver is {self.solver!r}; it must be one of {', '.join(SOLVERS)}.")
+        if self.loop_guidance > 0 and self.solver != "ddim":
+            raise ValueError(f"loop_guidance is {self.loop_guidance:g} with solver {self.solver!r}; use solver ddim.")
 
 
 @dataclass(frozen=True)

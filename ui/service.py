@@ -99,7 +99,6 @@ class AnimationService:
         self._videos: Recent[tuple[MotionKey, RenderOptions], Path] = Recent(
             videos, lambda path: path.unlink(missing_ok=True)
         )
-        self._one_at_a_time = threading.Lock()  # a scheduler keeps its place between steps
         self._compute = on_gpu(gpu_seconds)(self._compute_here)
 
     @classmethod
@@ -183,8 +182,7 @@ class AnimationService:
             def stepped(step: int, total: int) -> None:
                 show(0.05 + 0.35 * step / total, desc=f"Imagining the motion, step {step} of {total}")
 
-            with self._one_at_a_time:
-                volume = predict_motion(self.pipeline, source, motion, stepped).to("cpu")
+            volume = predict_motion(self.pipeline, source, motion, stepped)
             volume = replace(volume, model=volume.model or self.weights)
         yield volume
         if target is None:
