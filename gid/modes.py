@@ -24,7 +24,7 @@ PULL_LIMIT = 0.12
 """Where the elastic pull of the pointer ends, in fractions of the long side."""
 ELASTIC_KNEE = 0.6
 """Below this share of a limit the response is exactly proportional."""
-RIM = 0.04
+RIM = 0.08
 """Width of the pinned rim, as a fraction of the long side."""
 FOLLOW_REGULARIZATION = 0.005
 """Tikhonov weight of the pull's solution, relative to the strongest point of the photo."""
