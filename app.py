@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -32,16 +33,16 @@ def create_demo(service: AnimationService) -> gr.Blocks:
     return demo
 
 
-def launch(demo: gr.Blocks, **options: object) -> tuple[object, str, str]:
+def launch(demo: gr.Blocks, **options: Any) -> tuple[Any, str, str]:
     """Launch with the project's look and settings; ``options`` go to ``gr.Blocks.launch``."""
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "theme": make_theme(),
         "css_paths": STYLES,
         "run_history": False,
         "max_file_size": "50mb",
         "footer_links": ["api", "settings"],
     }
-    return demo.queue(max_size=32).launch(**{**settings, **options})  # type: ignore[arg-type]
+    return demo.queue(max_size=32).launch(**{**settings, **options})
 
 
 def main() -> None:

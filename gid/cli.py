@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -35,7 +36,7 @@ Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(help="Which of the possible motions, 0 or more.")]
 Steps = Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")]
-Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 0 to 20.")]
+Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 1 to 20.")]
 Solver = Annotated[str, typer.Option(help="dpm, or ddim.")]
 LoopGuidance = Annotated[float, typer.Option(help="Guide the motion towards closing; 0 is off. Needs --solver ddim.")]
 MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
@@ -56,7 +57,9 @@ def one_sentence(function: Callable[Parameters, Result]) -> Callable[Parameters,
 
 
 def load(weights: str, device: str) -> GIDPipeline:
-    """The pipeline, on its device."""
+    """The pipeline, on its device. Raises ValueError for an unknown device or weights that are not there."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda or mps")
     from gid.pipeline import load_pipeline
 
     return load_pipeline(weights, device)
@@ -120,8 +123,7 @@ def animate(
     pipeline = load(weights, device)
     if volume is None:
         volume = predict_motion(pipeline, photo, motion, Bar("motion"))
-    place = pipeline.device
-    write_animation(output, picture.to(place), volume.to(place), pipeline.renderer, render, Bar("frames"))
+    write_animation(output, picture.to(pipeline.device), volume, pipeline.renderer, render, Bar("frames"))
     if motion_out is not None:
         volume.save(motion_out)
     typer.echo(str(output))

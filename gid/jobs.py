@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -16,6 +16,7 @@ from gid.spectrum import SpectralVolume
 from gid.video import write_video
 
 if TYPE_CHECKING:
+    from gid.models.renderer import Renderer
     from gid.pipeline import GIDPipeline
 
 Progress = Callable[[int, int], None]
@@ -45,7 +46,7 @@ def predict_motion(
     output = pipeline(
         photo,
         seed=options.seed,
-        num_inference_steps=options.steps,
+        steps=options.steps,
         guidance_scale=options.guidance,
         solver=options.solver,
         loop_guidance=options.loop_guidance,
@@ -58,7 +59,7 @@ def write_animation(
     path: str | Path,
     photo: Tensor,
     volume: SpectralVolume,
-    renderer: Any,
+    renderer: Renderer,
     options: RenderOptions,
     progress: Progress | None = None,
 ) -> Path:
@@ -67,24 +68,23 @@ def write_animation(
     ``progress(done, total)`` counts frames.
 
     Raises:
-        ValueError: if the motion was made for a photo of another shape, or the suffix is no video format.
-        OSError: if the file cannot be written; nothing is left behind then.
+        ValueError: if the motion was made for a photo of another shape, the suffix is no video format, or the file
+            cannot be written; nothing is left behind then.
     """
     path = Path(path)
-    volume.check_photo(photo.shape[-1], photo.shape[-2])
+    frames = animate(  # at once, so that a mistake is told before a file is begun
+        photo,
+        volume,
+        renderer,
+        num_frames=options.frames,
+        fps=options.fps,
+        loop=options.loop,
+        strength=options.strength,
+        speed=options.speed,
+    )
 
     def chunks() -> Iterator[np.ndarray]:
         done = 0
-        frames = animate(
-            photo,
-            volume,
-            renderer,
-            num_frames=options.frames,
-            fps=options.fps,
-            loop=options.loop,
-            strength=options.strength,
-            speed=options.speed,
-        )
         for chunk in frames:
             done += len(chunk)
             yield to_uint8(chunk)

@@ -27,7 +27,7 @@ SOLVERS = ("dpm", "ddim")
 LIMITS: dict[str, Limit] = {
     "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
     "steps": Limit(1, 250, "10 is a good start; more steps are slower and a little finer."),
-    "guidance": Limit(0, 20, "0 follows the photo as learned, larger values follow it more strictly."),
+    "guidance": Limit(1, 20, "1 follows the photo as learned, larger values follow it more strictly."),
     "loop_guidance": Limit(0, 1000, "0 is off, 200 is the paper's weight."),
     "strength": Limit(0, 5, "1 is the motion as predicted, 0 is a still."),
     "speed": Limit(0.1, 4, "1 is natural speed, 0.5 is slow motion."),
@@ -59,7 +59,7 @@ class MotionOptions(_Checked):
 
     seed: int = 0
     steps: int = 10
-    guidance: float = 0.0
+    guidance: float = 1.0
     solver: str = "dpm"
     loop_guidance: float = 0.0
 

@@ -84,7 +84,7 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 randomize = gr.Checkbox(False, label="New seed", info="another motion each time", min_width=120)
             with gr.Accordion("Advanced", open=False):
                 steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
-                guidance = gr.Slider(0, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
+                guidance = gr.Slider(1, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
                 size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
         with gr.Column(min_width=320):
             video = gr.Video(
@@ -242,7 +242,7 @@ def _endpoint(service: AnimationService, controls: _Controls, results: _Results)
             loop: whether the end leads back to the start.
             seed: which of the possible motions, 0 or more.
             steps: diffusion steps, 1 to 50.
-            guidance: how strictly the photo is followed, 0 to 5.
+            guidance: how strictly the photo is followed, 1 to 5.
             size: longer side of the video in pixels, 128 to 1024.
 
         Returns:

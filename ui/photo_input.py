@@ -14,7 +14,7 @@ class PhotoInput(gr.Image):
 
     is_template = True  # drawn by the stock component's own code in the browser
 
-    def preprocess(self, payload: ImageData | None) -> str | None:  # type: ignore[override]
+    def preprocess(self, payload: ImageData | None) -> str | None:
         """The path of the uploaded file, or None."""
         if payload is None:
             return None

@@ -153,7 +153,8 @@ class AnimationService:
         known = self._motions.get(key)
         if known is None:
             photo = load_photo(source, max_side=64)  # only its shape counts here
-            known = next(iter(self._compute(source, photo, None, options, RenderOptions(frames=2), None)))
+            results = self._compute(source, photo, None, options, RenderOptions(), None)
+            known = next(result for result in results if isinstance(result, SpectralVolume))
             self._motions.put(key, known)
         return known
 
@@ -193,6 +194,5 @@ class AnimationService:
             show(start + (1 - start) * done / total, desc=f"Rendering frame {done} of {total}")
 
         show(start, desc="Rendering")
-        device = self.pipeline.device
-        write_animation(target, photo.to(device), volume.to(device), self.pipeline.renderer, render, rendered)
+        write_animation(target, photo.to(self.pipeline.device), volume, self.pipeline.renderer, render, rendered)
         yield target
