@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin
 from diffusers.utils import BaseOutput
+from PIL import Image
 from torch import Tensor
 
 from gid.guidance import guide, loop_energy
@@ -22,13 +24,15 @@ from gid.models.denoiser import SpectralDenoiser
 from gid.models.photo_encoder import PhotoEncoder
 from gid.models.renderer import Renderer
 from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization, from_isotropic
-from gid.photo import PhotoSource, load_photo
+from gid.photo import load_photo
 from gid.spectrum import SpectralVolume
 
 # The denoiser halves its latents twice more, so motion sides are multiples of 16.
 MOTION_MULTIPLE = 16
 MAX_STEPS = 1000
 MAX_GUIDANCE = 20.0
+
+PhotoLike = Tensor | Image.Image | np.ndarray | str | Path
 
 
 @dataclass
@@ -54,7 +58,7 @@ class GIDPipeline(DiffusionPipeline):
         photo_encoder: PhotoEncoder,
         renderer: Renderer,
         scheduler: SchedulerMixin,
-        scales: Sequence[float] = (1.0,) * 16,
+        scales: tuple[float, ...] = (1.0,) * 16,
         envelope: bool = True,
         motion_area: int = 112 * 64,
         num_frames: int = 150,
@@ -98,7 +102,7 @@ class GIDPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        photo: PhotoSource | Tensor | Sequence[PhotoSource | Tensor],
+        photo: PhotoLike | Sequence[PhotoLike],
         seed: int | Sequence[int] = 0,
         steps: int = 10,
         guidance_scale: float = 1.0,
@@ -277,7 +281,7 @@ def load_pipeline(weights: str | Path | None = None, device: str | torch.device 
     folder = resolve_weights(weights)
     target = resolve_device(device)
     try:
-        pipeline = GIDPipeline.from_pretrained(str(folder), torch_dtype=torch.float32)
+        pipeline = GIDPipeline.from_pretrained(str(folder), dtype=torch.float32)
     except (OSError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"weights in {folder} do not fit this version: {error}") from error
     pipeline.set_progress_bar_config(disable=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin
 from torch import Tensor
 
 
@@ -38,10 +38,11 @@ class MotionAutoencoderConfig:
         raise ValueError(f"preset {name!r} is unknown; choose 'paper' or 'small'")
 
 
-class MotionAutoencoder(AutoencoderKL):
+class MotionAutoencoder(AutoencoderKL, ModelMixin):
     """``diffusers.AutoencoderKL`` on frequency slices (N, 4, H, W) of normalized coefficients, x_re x_im y_re y_im.
 
-    The diffusion latents are whitened with ``latents_mean`` and ``latents_std`` of the configuration.
+    The diffusion latents are whitened with ``latents_mean`` and ``latents_std`` of the configuration. ModelMixin is a
+    base already; it is named because a diffusers pipeline looks for it in the module of each of its parts.
     """
 
     downsampling = 4

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
 from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization
-from gid.training.common import Run, RunConfig
+from gid.training.common import Run, RunConfig, tile
 from gid.training.dataset import PreparedMotion
 
 GRADIENT_WEIGHT = 0.2
@@ -94,9 +94,8 @@ class AutoencoderObjective(nn.Module):
         """uint8 (H, W, 3): slices (real x, real y) beside their reconstructions."""
         slices = self.slices(batch)[:24]
         output = self.model.decode(self.model.encode(slices).latent_dist.mode()).sample
-        rows = torch.cat([slices[:, 0], output[:, 0], slices[:, 2], output[:, 2]], dim=2)
-        grey = torch.cat([torch.cat(list(rows[i::3]), dim=0) for i in range(3)], dim=1)
-        return ((grey.clamp(-1.5, 1.5) / 3 + 0.5) * 255).byte()[..., None].expand(-1, -1, 3).contiguous().numpy()
+        rows = torch.cat([slices[:, :1], output[:, :1], slices[:, 2:3], output[:, 2:3]], dim=3)
+        return tile(rows / 3 + 0.5, columns=2)
 
 
 def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:

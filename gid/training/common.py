@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch import Tensor, nn
@@ -87,7 +87,9 @@ class Run:
         self.accelerator = Accelerator(mixed_precision=config.precision)
         set_seed(config.seed)
         self.optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-        scheduler = get_scheduler("cosine", self.optimizer, config.warmup_steps, config.steps)
+        self.step = 0
+        self.seconds = 0.0
+        scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         rows = None if sampler is None else sampler(config.batch_size * 256)
         loader: DataLoader[dict[str, Tensor]] = DataLoader(
             dataset,
@@ -102,9 +104,15 @@ class Run:
         prepared = self.accelerator.prepare(objective, self.optimizer, loader, scheduler)
         self.objective, self.optimizer, self.loader, self.scheduler = prepared
         self.ema.to(self.accelerator.device)
-        self.step = 0
-        self.seconds = 0.0
         self._resume()
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero at the last step or the last minute, whichever comes first."""
+        done = step / self.config.steps
+        if self.config.max_minutes > 0:
+            done = max(done, self.seconds / (60 * self.config.max_minutes))
+        warm = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def train(
         self,
@@ -137,9 +145,15 @@ class Run:
             self.step += 1
             self.seconds = time.monotonic() - start
             progress.update()
-            progress.set_postfix(loss=f"{float(loss):.4f}")
+            progress.set_postfix(loss=f"{float(loss.detach()):.4f}")
             last = self.step == self.config.steps or 0 < self.config.max_minutes * 60 < self.seconds
-            self._log({"loss": float(loss), "gradient_norm": float(norm), **{k: float(v) for k, v in numbers.items()}})
+            self._log(
+                {
+                    "loss": float(loss.detach()),
+                    "gradient_norm": float(norm),
+                    **{k: float(v) for k, v in numbers.items()},
+                }
+            )
             if self.step % self.config.save_every == 0 or last:
                 self._save()
                 with self.averaged():
@@ -205,6 +219,13 @@ class Run:
         self.step, self.seconds = state["step"], state["seconds"]
         torch.set_rng_state(state["rng"].cpu())
         logger.info("resumed from step %d", self.step)
+
+
+def tile(rows: Tensor, columns: int) -> np.ndarray:
+    """Strips (N, 3 or 1, h, w) in [0, 1] set in ``columns`` columns -> uint8 (H, W, 3); what does not fit is left."""
+    rows = rows[: len(rows) // columns * columns].expand(-1, 3, -1, -1).clamp(0, 1)
+    sheet = torch.cat([torch.cat(list(rows[i::columns]), dim=1) for i in range(columns)], dim=2)
+    return (sheet * 255).byte().permute(1, 2, 0).contiguous().numpy()
 
 
 class _Averaged:

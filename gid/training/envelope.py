@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from gid.models.efficientnet import EfficientNetLite0, convert_reference_weights
 from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig
 from gid.normalization import envelope_of
-from gid.training.common import Run, RunConfig
+from gid.training.common import Run, RunConfig, tile
 from gid.training.dataset import PreparedMotion
 from gid.training.mixture import Mixture
 
@@ -127,7 +127,6 @@ def envelope_sheet(objective: EnvelopeObjective, batch: dict[str, Tensor]) -> np
     """uint8 (H, W, 3): photo | measured | predicted envelope, a row each."""
     target, prediction = log_envelope(batch["coefficients"]).exp(), objective.predict(batch).exp()
     top = target.flatten(1).quantile(0.99, dim=1).clamp_min(1e-3)[:, None, None, None]
-    maps = [(value / top).clamp(0, 1).expand(-1, 3, -1, -1) for value in (target, prediction)]
+    maps = [(value / top).expand(-1, 3, -1, -1) for value in (target, prediction)]
     rows = torch.cat([batch["thumbnails"].float() / 255, *maps], dim=3)
-    sheet = torch.cat([torch.cat(list(rows[i::2]), dim=1) for i in range(2)], dim=2)
-    return (sheet * 255).byte().permute(1, 2, 0).contiguous().numpy()
+    return tile(rows, columns=2)

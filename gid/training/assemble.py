@@ -1,0 +1,80 @@
+"""The last step: stage outputs to one folder that `GIDPipeline.from_pretrained` reads."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gid.models.autoencoder import MotionAutoencoder
+from gid.models.denoiser import SpectralDenoiser
+from gid.models.photo_encoder import PhotoEncoder
+from gid.models.renderer import Renderer
+from gid.pipeline import GIDPipeline
+from gid.training.denoiser import noise_scheduler
+from gid.training.latents import load_normalization
+
+logger = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class AssembleConfig:
+    """Which stages make up the pipeline.
+
+    Attributes:
+        autoencoder_run: folder of stage 1.
+        denoiser_run: folder of stage 3 or 4; its photo encoder holds the trained condition layers.
+        renderer: folder of a renderer.
+        out: folder to write.
+        name: what motion files say of the model.
+        half: store float16, which halves the files; they are computed in float32 all the same.
+    """
+
+    autoencoder_run: Path
+    denoiser_run: Path
+    renderer: Path
+    out: Path
+    name: str = "gid-small"
+    half: bool = True
+
+
+def assemble(config: AssembleConfig) -> Path:
+    """Write the pipeline; existing weights in ``out`` are replaced only after the new ones are whole.
+
+    Raises:
+        OSError: if a stage's folder holds no weights.
+    """
+    normalization, envelope = load_normalization(config.autoencoder_run)
+    pipeline = GIDPipeline(
+        autoencoder=MotionAutoencoder.from_pretrained(config.autoencoder_run / "autoencoder"),
+        denoiser=SpectralDenoiser.from_pretrained(config.denoiser_run / "denoiser"),
+        photo_encoder=PhotoEncoder.from_pretrained(config.denoiser_run / "photo_encoder"),
+        renderer=Renderer.from_pretrained(config.renderer),
+        scheduler=noise_scheduler(),
+        scales=normalization.scales,
+        envelope=envelope,
+        name=config.name,
+    )
+    if config.half:
+        for part in (pipeline.autoencoder, pipeline.denoiser, pipeline.photo_encoder, pipeline.renderer):
+            nn.Module.to(part, torch.float16)
+    beside = config.out.with_name(f".{config.out.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    pipeline.save_pretrained(beside)
+    config.out.mkdir(parents=True, exist_ok=True)
+    for item in sorted(beside.iterdir()):
+        target = config.out / item.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        item.replace(target)
+    beside.rmdir()
+    for file in sorted(config.out.rglob("*.safetensors")):
+        if file.stat().st_size > MAX_FILE_BYTES:
+            logger.warning("%s is over 10 MB: a plain push to a Space refuses it", file)
+    return config.out
