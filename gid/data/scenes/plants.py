@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from gid.data.scenes import sprites
 from gid.data.scenes.builder import Builder, Chain, Point, curve, heading
 from gid.data.scenes.sprites import Sprite
-from gid.data.scenes.textures import Floats, blossom_color, color, leaf_color
+from gid.data.scenes.textures import Floats, blossom_color, color, leaf_color, noise
 
 HEADS = ("daisy", "lily", "rose", "cup", "cluster", "umbel", "spike")
 
@@ -209,12 +210,28 @@ def tufts(
         )
 
 
+def turf(b: Builder, horizon: float, base: Floats) -> None:
+    """The matted grass that shows between the tufts of a meadow; it moves weakly."""
+    rng = b.rng
+    x = np.linspace(-b.margin, b.width + b.margin, 40)
+    edge = horizon + noise(rng, 2, 40, 12, 3)[0] * 0.012 * b.height
+    low = b.height + b.margin
+    outline = np.concatenate([np.stack([x, edge], 1), [[x[-1], low], [x[0], low]]])
+    h, w = int(low - horizon) + 4, b.width + 2 * b.margin + 4
+    streaks = cv2.resize(noise(rng, max(4, h // 5), w, 7, 3, 0.8), (w, h))
+    paint = base * (0.75 + 0.22 * streaks)[..., None] * np.linspace(0.8, 1.0, h)[:, None, None]
+    box = (-b.margin, horizon - 10, b.width + b.margin, low)
+    joint = b.field(box, b.rms(0.35), rng.uniform(0.5, 1.4), 6, np.ones((16, 28), np.float32))
+    b.polygon(outline, np.clip(paint, 0, 1).astype(np.float32), (joint,), 1.0 * b.unit)
+
+
 def meadow(b: Builder, horizon: float, focus: float, rows: int = 9, flowers: float = 0.5, tall: float = 1.0) -> None:
     """Rows of grass and flowers, far to near, larger and sharper towards ``focus`` (share of the depth)."""
     rng = b.rng
     green = leaf_color(rng)
     species = [Species.sample(rng) for _ in range(2)]
     spread = rng.uniform(0.1, 0.35)
+    turf(b, horizon, green * 0.6)
     looks = tuple(
         sprites.tuft(rng, green * rng.uniform(0.85, 1.15), int(rng.integers(14, 34)), spread) for _ in range(4)
     )
@@ -289,7 +306,7 @@ def branch(
                 sway,
             )
     size = 9 * b.unit * (1 + species.leaf_length * 2.5)
-    for _ in range(int(rng.poisson(density * length / size * (8.0 if order == 0 else 2.5)))):
+    for _ in range(int(rng.poisson(density * length / size * (6.0 if order == 0 else 2.5)))):
         foot, along = heading(points, rng.uniform(0.15, 1.0))
         foot = (foot[0] + rng.normal(0, size * 0.25), foot[1] + rng.normal(0, size * 0.25))
         if species.heads and rng.random() < 0.6:
@@ -327,7 +344,7 @@ def crown(
     )
     bark = color(rng, (15, 40), (0.1, 0.45), (0.15, 0.45))
     top = (base[0] + rng.normal(0, 0.05) * height, base[1] - height)
-    trunk = b.swing(base, top, b.rms(0.5), rng.uniform(0.3, 0.7), 0.3, 2.0)
+    trunk = b.swing(base, top, b.rms(0.35), rng.uniform(0.3, 0.7), 0.3, 2.0)
     wide, bare = height * rng.uniform(0.28, 0.55), 0.05 if bush else rng.uniform(0.2, 0.4)
     if not bush:
         b.ribbon(
@@ -347,7 +364,7 @@ def crown(
         narrow = (1 + v) / 2 * 0.9 + 0.1 if conical else 1.0
         centre = (base[0] + wide * float(np.cos(phi)) * r * narrow, centre_y + half * v)
         root = (base[0], min(centre[1] + 0.3 * half, base[1]))
-        joint = b.swing(root, centre, b.rms(0.7), rng.uniform(0.5, 1.3), rng.uniform(0.15, 0.4), 1.4)
+        joint = b.swing(root, centre, b.rms(0.5), rng.uniform(0.5, 1.3), rng.uniform(0.15, 0.4), 1.4)
         limbs.append((centre, joint, narrow))
         if not bush:
             b.ribbon(
@@ -359,9 +376,24 @@ def crown(
             )
     size = height * rng.uniform(0.035, 0.08)
     spread = wide * rng.uniform(0.3, 0.46)
+    if rng.random() < 0.8:
+        shade = [sprites.clump(rng, species.stem * rng.uniform(0.5, 0.9)) for _ in range(2)]
+        for centre, joint, narrow in limbs:
+            reach = 2.1 * spread * narrow * rng.uniform(0.8, 1.15)
+            foot = (centre[0], centre[1] + reach / 2)
+            b.place(
+                shade[rng.integers(2)],
+                foot,
+                0.0,
+                reach,
+                (trunk, joint),
+                rng.choice([-1, 1]),
+                gain * rng.uniform(0.7, 1.1),
+                blur,
+            )
     for i in range(count):
         centre, joint, narrow = limbs[i % len(limbs)] if rng.random() < 0.6 else limbs[rng.integers(len(limbs))]
-        u, v = np.clip(rng.normal(0, 0.55, 2), -1.4, 1.4)
+        u, v = np.clip(rng.normal(0, 0.55, 2), -1.3, 1.3)
         foot = (centre[0] + spread * u * narrow, centre[1] + spread * v * 0.85)
         light = 0.42 + 0.35 * i / count + 0.3 * float(np.clip(-v, -0.6, 1)) + 0.2 * (centre_y - foot[1]) / half
         if species.heads and rng.random() < 0.5:

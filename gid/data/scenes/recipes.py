@@ -19,7 +19,7 @@ def _back(b: Builder, kinds: dict[str, float], blur: float) -> None:
     """Set the background; foliage far out of focus sways weakly in half of the pictures."""
     name = backgrounds.pick(b.rng, kinds)
     b.background = backgrounds.make(b.rng, b.height, b.width, name, blur)
-    if name == "bokeh" and b.rng.random() < 0.55:
+    if name == "bokeh" and b.rng.random() < 0.65:
         _sway_background(b, b.rng.uniform(0.25, 0.8))
 
 
@@ -97,7 +97,7 @@ def meadow(b: Builder) -> None:
     """A field of grass and flowers with depth."""
     rng = b.rng
     _back(b, {"sky": 2.0, "bokeh": 3.0, "landscape": 1.0}, 0.8)
-    horizon = b.height * rng.uniform(-0.1, 0.5)
+    horizon = b.height * rng.uniform(-0.1, 0.55)
     plants.meadow(
         b, horizon, rng.uniform(0.3, 1.0), int(rng.integers(5, 9)), rng.uniform(0, 1.0), rng.uniform(0.7, 1.4)
     )
@@ -308,22 +308,22 @@ def still(b: Builder) -> None:
 
 
 RECIPES: dict[str, tuple[float, Callable[[Builder], None]]] = {
-    "flowers": (10.0, flowers),
-    "closeup": (7.0, closeup),
+    "flowers": (11.0, flowers),
+    "closeup": (8.0, closeup),
     "bouquet": (7.0, bouquet),
-    "meadow": (7.0, meadow),
+    "meadow": (8.0, meadow),
     "reeds": (4.0, reeds),
-    "trees": (10.0, trees),
+    "trees": (11.0, trees),
     "branches": (10.0, branches),
-    "hedge": (8.0, hedge),
-    "bigleaves": (5.0, bigleaves),
-    "lanterns": (6.0, lanterns),
+    "hedge": (9.0, hedge),
+    "bigleaves": (7.0, bigleaves),
+    "lanterns": (5.0, lanterns),
     "laundry": (6.0, laundry),
     "flags": (2.5, flags),
     "curtains": (2.5, curtains),
     "grapes": (5.0, grapes),
-    "cords": (3.0, cords),
-    "candles": (6.0, candles),
+    "cords": (2.0, cords),
+    "candles": (5.0, candles),
     "animal": (3.0, animal),
     "still": (5.0, still),
 }

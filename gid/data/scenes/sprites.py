@@ -267,6 +267,17 @@ def _compound(rng: np.random.Generator, kind: str, pick: object, canvas: Floats,
     return canvas
 
 
+def clump(rng: np.random.Generator, base: Floats, size: int = 96) -> Sprite:
+    """The shaded inside of a crown or bush: a ragged, mottled ball, lit from above."""
+    s, n = _grid(size)
+    radius = np.sqrt((s - 0.5) ** 2 + n**2) / 0.5
+    ragged = radius + 0.16 * noise(rng, size, size, size / 5, 4)
+    alpha = np.clip((0.92 - ragged) * 14, 0, 1)
+    light = 0.6 + 0.45 * (s - 0.5) - 0.3 * n + 0.22 * noise(rng, size, size, size / 9, 3, 0.8)
+    rgb = np.clip(base * light[..., None], 0, 1)
+    return Sprite.build(np.dstack([rgb * alpha[..., None], alpha]).astype(np.float32))
+
+
 def tuft(rng: np.random.Generator, base: Floats, blades: int, spread: float, size: int = 160) -> Sprite:
     """A tuft of grass: curved tapering blades, dark at the foot and light at the tips."""
     picture, alpha = np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
