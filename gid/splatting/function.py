@@ -64,6 +64,20 @@ def splat(
     return total.to(features.dtype)
 
 
+def splat_sums(
+    features: Tensor, flow: Tensor, weight: Tensor, implementation: Implementation = "auto"
+) -> tuple[Tensor, Tensor]:
+    """The sums behind every mode: ``S(W F)`` (B, C, H, W) and ``S(W)`` (B, 1, H, W) for any weight (B, 1, H, W).
+
+    For callers that need both, or weights of their own. float32, gradients as in :func:`splat`.
+
+    Raises:
+        ValueError: a shape or an implementation that does not fit.
+    """
+    _check(features, flow, weight, "sum", implementation)
+    return _implementation(implementation, features)(features.float(), flow.float(), weight.float())
+
+
 def coverage(flow: Tensor, implementation: Implementation = "auto") -> Tensor:
     """How many pixels land on each pixel, ``S(1)``: 1 where nothing happens, 0 in a hole, above 1 where motion gathers.
 

@@ -1,0 +1,171 @@
+"""From a photo and its motion to frames (paper, section 5), in chunks of bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gid.loops import evaluate, time_basis
+from gid.models.projection import smoothstep
+from gid.models.renderer import Renderer
+from gid.spectrum import SpectralVolume
+
+# Largest displacement of a pixel, in pixels of the video: below the first it stands still, above the second it moves
+# freely. Flow noise and leaks of the model lie below; held still, they cannot shimmer.
+DEAD_ZONE = (0.12, 0.4)
+
+
+def animate(
+    photo: Tensor,
+    volume: SpectralVolume,
+    renderer: Renderer,
+    num_frames: int = 150,
+    fps: float = 30.0,
+    loop: bool = True,
+    strength: float = 1.0,
+    speed: float = 1.0,
+    chunk: int = 8,
+) -> Iterator[Tensor]:
+    """Render a video of a moving photo.
+
+    Frame 0 is the photo itself. Pixels that no motion reaches are the photo's own in every frame.
+
+    Args:
+        photo: (3, H, W) in [0, 1]; the frames get its size, device and type.
+        volume: its motion, at any resolution.
+        renderer: makes the frames.
+        num_frames: length of the video, 2 to 1800.
+        fps: output frames a second, 1 to 60.
+        loop: choose frequencies that close, for any length and speed, so that the last frame leads to the first.
+        strength: factor on the motion, 0 to 5 (paper, section 6).
+        speed: seconds of motion a second of video, 0.1 to 4.
+        chunk: frames a yielded tensor, and in memory, at once.
+
+    Yields:
+        (n, 3, H, W) in [0, 1], n at most ``chunk``.
+
+    Raises:
+        ValueError: an option out of its range, or a volume made for a photo of another shape. At the call, before
+            the first frame is asked for.
+    """
+    _check(photo, num_frames, fps, strength, speed, chunk)
+    volume.check_photo(photo.shape[2], photo.shape[1])
+    volume = volume.to(photo.device)
+    basis = time_basis(volume, num_frames, fps, speed, loop) * strength
+    coefficients = fit_to_photo(volume, photo)
+    return _animate(photo, coefficients, basis, renderer, chunk)
+
+
+@torch.no_grad()
+def _animate(photo: Tensor, coefficients: Tensor, basis: Tensor, renderer: Renderer, chunk: int) -> Iterator[Tensor]:
+    mean, largest = motion_range(coefficients, basis, photo.shape[1:])
+    rows = (basis[start : start + chunk] for start in range(0, len(basis), chunk))
+    displacements = (evaluate(part, coefficients) for part in rows)
+    yield from render_displacements(photo, displacements, renderer, mean, largest)
+
+
+@torch.no_grad()
+def render_displacements(
+    photo: Tensor,
+    displacements: Iterable[Tensor],
+    renderer: Renderer,
+    importance: Tensor,
+    largest: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Render given displacements of a photo, for motion from anywhere (poke, gust, measured).
+
+    Args:
+        photo: (3, H, W) in [0, 1].
+        displacements: tensors (n, 2, h, w) of any n and resolution, fractions of the image's width and height.
+        renderer: makes the frames.
+        importance: (h, w) mean length of each pixel's displacement over time, in pixels of the photo: what moves more
+            is nearer.
+        largest: (h, w) largest length over time in pixels of the photo, for the dead zone: what stays below 0.12 is
+            held still. Without it, every displacement counts by itself.
+
+    Yields:
+        (n, 3, H, W) in [0, 1], one tensor for each given; an all-zero displacement gives the photo itself.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    if photo.ndim != 3 or photo.shape[0] != 3:
+        raise ValueError(f"photo must be (3, H, W), got {tuple(photo.shape)}")
+    height, width = photo.shape[1:]
+    batch = photo[None].float()
+    features = renderer.encode(batch)
+    rank = _resized(importance[None, None].to(batch), height, width)
+    freedom = None
+    if largest is not None:
+        freedom = smoothstep(*DEAD_ZONE, _resized(largest[None, None].to(batch), height, width))
+    scale = batch.new_tensor([width, height]).view(1, 2, 1, 1)
+    for fields in displacements:
+        if fields.ndim != 4 or fields.shape[1] != 2:
+            raise ValueError(f"displacements must be (n, 2, h, w), got {tuple(fields.shape)}")
+        frames = []
+        for field in fields:
+            flow = _resized(field[None].to(batch), height, width) * scale
+            length = flow.norm(dim=1, keepdim=True)
+            flow = flow * (smoothstep(*DEAD_ZONE, length) if freedom is None else freedom)
+            frames.append(renderer.render(batch, features, flow, rank) if bool(flow.any()) else batch)
+        yield torch.cat(frames).to(photo.dtype)
+
+
+def motion_range(
+    coefficients: Tensor, basis: Tensor, size: tuple[int, int] | torch.Size, samples: int = 48
+) -> tuple[Tensor, Tensor]:
+    """Mean and largest length of each pixel's displacement over a video.
+
+    Args:
+        coefficients: (K, 2, h, w) complex.
+        basis: (N, K) the video's time basis; ``samples`` of its frames are looked at.
+        size: (height, width) of the video in pixels.
+
+    Returns:
+        two maps (h, w) in pixels of the video.
+    """
+    chosen = torch.linspace(0, len(basis) - 1, min(samples, len(basis))).round().long()
+    total = coefficients.real.new_zeros(coefficients.shape[2:])
+    largest = torch.zeros_like(total)
+    for row in basis[chosen]:
+        x, y = evaluate(row[None], coefficients)[0]
+        length = torch.hypot(x * size[1], y * size[0])
+        total += length
+        largest = torch.maximum(largest, length)
+    return total / len(chosen), largest
+
+
+def fit_to_photo(volume: SpectralVolume, photo: Tensor) -> Tensor:
+    """The volume's coefficients on the photo's grid.
+
+    Returns:
+        (K, 2, H, W) complex64.
+    """
+    return volume.resize(*photo.shape[1:]).coefficients
+
+
+def _resized(maps: Tensor, height: int, width: int) -> Tensor:
+    if maps.shape[2:] == (height, width):
+        return maps
+    return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
+
+
+def _check(photo: Tensor, num_frames: int, fps: float, strength: float, speed: float, chunk: int) -> None:
+    if photo.ndim != 3 or photo.shape[0] != 3 or not photo.is_floating_point():
+        raise ValueError(f"photo must be floating point (3, H, W) in [0, 1], got {photo.dtype} {tuple(photo.shape)}")
+    limits: list[tuple[str, float, float, float, str]] = [
+        ("num_frames", num_frames, 2, 1800, "make a longer video by repeating the loop"),
+        ("fps", fps, 1, 60, "30 suits most screens"),
+        ("strength", strength, 0, 5, "1 is the motion as predicted"),
+        ("speed", speed, 0.1, 4, "1 is natural speed; for slower motion ask for more frames"),
+        ("chunk", chunk, 1, 1024, "8 is a good size"),
+    ]
+    for name, value, low, high, remedy in limits:
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(f"{name} is {value}; it must be from {low:g} to {high:g} ({remedy}).")
+        if name in ("num_frames", "chunk") and int(value) != value:
+            raise ValueError(f"{name} is {value}; it must be a whole number.")
