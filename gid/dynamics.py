@@ -34,9 +34,10 @@ SWING_TIME, SWING_SAMPLES = 1.5, 48
 class Knobs:
     """Material of the photo.
 
-    stiffness: scales omega^2. damping: scales gamma; 1 is the paper's, half of it rings on longer. mass: divides forces and omega^2. Both stiffness and mass leave
-    each mode's damping ratio alone, so that they change tempo, not liveliness. strength: scales what is shown.
-    gains: one factor a mode, 0 mutes it; None for all 1.
+    stiffness: scales omega^2. damping: scales gamma; 1 is the paper's, half of it rings on longer. mass: divides
+    forces and omega^2. Both stiffness and mass leave each mode's damping ratio alone, so that they change tempo, not
+    liveliness. strength: scales what is shown. gains: one factor a mode, 0 mutes it; None for all 1.
+    Raises ValueError for a value out of range.
     """
 
     stiffness: float = 1.0

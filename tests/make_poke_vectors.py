@@ -30,7 +30,7 @@ def small_model() -> ModalModel:
         phase = rng.uniform(0, 2 * np.pi, 2)[:, None, None] + 0.3 * rng.standard_normal((2, 9, 12))
         shapes[j] = 0.02 / (j + 1) * blob * np.array([1.0, 0.4])[:, None, None] * np.exp(1j * phase)
     shapes = shapes.astype(np.complex64).astype(np.complex128)
-    return ModalModel(shapes, np.arange(1, 7) * 0.2, (1.0, 0.75), 1.7)
+    return ModalModel(shapes, 0.2 * np.arange(1.0, 7.0, dtype=np.float64), (1.0, 0.75), 1.7)
 
 
 SCENARIOS: list[dict[str, Any]] = [

@@ -56,7 +56,7 @@ export class PokeCanvas {
     }
     this.gestures = new Gestures(surface, this.root.querySelector(".gid-poke-marks"), {
       hold: (id, at, pull) => this.hold(id, at, pull),
-      release: (id, at, pull, far) => this.release(id, at, pull, far),
+      release: (id, at, pull, seconds) => this.release(id, at, pull, seconds),
       poke: (at, push) => this.poke(at, push),
       gust: () => this.gust(),
       reset: () => this.reset(),
@@ -176,10 +176,10 @@ export class PokeCanvas {
     this.wake();
   }
 
-  release(id, at, pull, far) {
-    if (!this.pokeable) return;
+  release(id, at, pull, seconds) {
+    if (!this.pokeable || !this.simulation.held.has(id)) return;
     this.simulation.release(id);
-    if (far) this.tell({ kind: "drag", at, force: pull });
+    if (pull) this.tell({ kind: "drag", at, force: pull, duration: seconds });
     this.wake();
   }
 

@@ -15,7 +15,7 @@ function element(name, attributes) {
 
 /**
  * Watches `surface` and calls the handlers with points in fractions of width and height:
- * hold(id, at, pull), release(id, at, pull, tapped), poke(at, direction or null), gust(), reset().
+ * hold(id, at, pull), release(id, at, pull or null, seconds held), poke(at, push or null), gust(), reset().
  */
 export class Gestures {
   constructor(surface, marks, handlers) {
@@ -71,8 +71,9 @@ export class Gestures {
     const grip = this.active.get(event.pointerId);
     if (!grip) return;
     this.active.delete(event.pointerId);
-    const tapped = !grip.far && performance.now() - grip.since < TAP_TIME * 1000;
-    this.handlers.release(event.pointerId, grip.at, grip.pull, grip.far);
+    const seconds = (performance.now() - grip.since) / 1000;
+    const tapped = !grip.far && seconds < TAP_TIME;
+    this.handlers.release(event.pointerId, grip.at, grip.far ? grip.pull : null, seconds);
     if (tapped) this.handlers.poke(grip.at, null);
     this.draw();
   }
