@@ -48,6 +48,7 @@ class TrainGroup(StageGroup):
         "denoiser": "gid.training.denoiser:train_denoiser",
         "attention": "gid.training.denoiser:train_frequency_attention",
         "renderer": "gid.training.renderer:train_renderer",
+        "assemble": "gid.training.assemble:assemble",
     }
 
 
@@ -55,6 +56,7 @@ class DataGroup(StageGroup):
     """What training needs before it starts."""
 
     stages: typing.ClassVar[dict[str, str]] = {
+        "scenes": "gid.data.shards:write_shards",
         "clips": "gid.data.videos:prepare_clips",
         "prepare": "gid.training.sources:prepare_sources",
     }
@@ -71,7 +73,9 @@ def stage_command(function: Callable[..., Any]) -> Any:
 
     def run(**options: Any) -> None:
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-        typer.echo(str(function(config_class(**values)) if configured else function(**values)))
+        result = function(config_class(**values)) if configured else function(**values)
+        for line in result if isinstance(result, list) else [result]:
+            typer.echo(str(line))
 
     if configured:
         signature = _signature(_fields_of(config_class), attribute_help(config_class))
