@@ -1,4 +1,4 @@
-"""Procedural scenes: their motion is exact, periodic, and zero where nothing hangs on a joint; shards survive a broken run."""
+"""Procedural scenes: motion is exact, periodic, and zero where nothing hangs on a joint; shards survive broken runs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_trajectories_land_on_the_same_colour(kind: str) -> None:
     later = cv2.remap(
         scene.frame(time), (x + shift[0]).astype(np.float32), (y + shift[1]).astype(np.float32), cv2.INTER_LINEAR
     )
-    # Inside movers only: there the colour travels along; hidden pixels and soft edges are left to the tolerance of the median.
+    # Inside movers the colour travels along; hidden pixels and soft edges are left to the tolerance of the median.
     inside = cv2.erode(scene.moving().astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     photo = cv2.GaussianBlur(scene.photo, (0, 0), 0.7).astype(float)
     later = cv2.GaussianBlur(later, (0, 0), 0.7).astype(float)

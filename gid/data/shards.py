@@ -1,8 +1,9 @@
 """Generated scenes as files: sharded, resumable, and shared out over machines by shard number.
 
-A shard is a safetensors file with ``photos`` uint8 (N,3,H,W), ``coefficients`` float16 (N,K,4,h,w) in the order x_re, x_im, y_re, y_im
-(fractions of the picture, as in `gid.spectrum`) and ``seeds`` int64 (N,); the kinds and the configuration are in its metadata.
-Its name tells the first seed and the number of scenes, so that a finished shard is never made twice.
+A shard is a safetensors file with ``photos`` uint8 (N,3,H,W), ``coefficients`` float16 (N,K,4,h,w) in the order x_re,
+x_im, y_re, y_im (fractions of the picture, as in `gid.spectrum`) and ``seeds`` int64 (N,); its metadata holds the kinds
+and the configuration. Its name tells the first seed and the number of scenes, so that a finished shard is never made
+twice.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Shard:
 
 
 def degrade(photo: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-    """Save a photo (H,W,3) uint8 as a camera or a website would: JPEG of a quality drawn from the seed, at times softened first."""
+    """What a camera or website does to a photo (H,W,3) uint8: JPEG of a quality drawn from the seed, often softened."""
     rng = np.random.default_rng([seed, 7])
     if rng.random() < 0.3:
         photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.3, 0.9)).astype(np.uint8)
@@ -91,7 +92,7 @@ def write_shards(
     machine: int = 0,
     machines: int = 1,
 ) -> list[Path]:
-    """Generate ``num_scenes`` scenes from ``seed`` on into shards; finished shards are skipped, so a broken run resumes.
+    """Generate ``num_scenes`` scenes from ``seed`` on; finished shards are skipped, so a broken run resumes.
 
     With ``machines`` > 1 this call makes only the shards whose number modulo ``machines`` is ``machine``.
 

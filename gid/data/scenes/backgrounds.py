@@ -51,8 +51,8 @@ def bokeh(rng: np.random.Generator, height: int, width: int) -> Floats:
             -1,
             cv2.LINE_AA,
         )
-    out = cv2.GaussianBlur(out + layer, (0, 0), rng.uniform(1.5, 8))
-    return np.clip(cv2.resize(out, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float32)
+    soft = cv2.GaussianBlur(out + layer, (0, 0), rng.uniform(1.5, 8))
+    return np.clip(cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float32)
 
 
 def studio(rng: np.random.Generator, height: int, width: int) -> Floats:

@@ -19,7 +19,7 @@ Chain = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of picture (h,w,4), premultiplied, at integer pixel (x, y), hanging on joints; an empty chain stands still."""
+    """A premultiplied picture (h,w,4) at integer pixel (x, y), hanging on joints; an empty chain stands still."""
 
     rgba: Floats
     x: int

@@ -1,4 +1,4 @@
-"""Things that hang, flap or burn: lanterns, laundry, paper, cords, grapes, flags, curtains, candle flames, and a breathing animal."""
+"""Things that hang or flap: lanterns, laundry, paper, cords, grapes, flags, curtains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gid.data.scenes.textures import Floats
 
 
 def dome(rng: np.random.Generator, base: Floats, ribs: int, lit: bool, squash: float) -> Sprite:
-    """A lantern, balloon or lamp shade: shaded ball with ribs and caps; its foot is the hook at the top when placed downwards."""
+    """A lantern, balloon or lamp shade: a ribbed ball with caps; placed downwards, its foot is the hook."""
     size = 128
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     u, v = (x - size / 2) / (size * 0.4), (y - size * 0.5) / (size * 0.36 * squash)
@@ -237,7 +237,7 @@ def grapes(b: Builder) -> None:
             t = i / count if catkins else rng.uniform(0.12, 1)
             wide = 0.05 if catkins else 0.26 * np.sin(np.pi * min(1.0, t * 0.75 + 0.2))
             at = (hook[0] + rng.normal(0, 0.6) * wide * length, hook[1] + t * length)
-            own = (joint,)
+            own: Chain = (joint,)
             if not catkins:
                 own = (joint, b.flutter(at, 0.0, size, min(b.rms(0.15), 0.1 * size), 2.0))
             b.place(
@@ -262,105 +262,6 @@ def grapes(b: Builder) -> None:
             0.0,
             0.6,
         )
-
-
-def flame_sprite(rng: np.random.Generator) -> Sprite:
-    """A flame: white-yellow core, orange rim, blue foot, soft edge."""
-    size = 128
-    s, n = sprites._grid(size)
-    t = np.clip(s, 0, 1)
-    half = 0.19 * np.sin(np.pi * np.clip(t, 1e-3, 0.999) ** 0.62) ** 0.9 + 1e-4
-    d = np.abs(n) / half
-    alpha = np.clip((1.15 - d) * 2.2, 0, 1) * np.clip((1 - s) * 9, 0, 1) * np.clip(s * 20, 0, 1)
-    heat = np.clip(1.25 - d * 0.75, 0, 1)[..., None]
-    rgb = np.array([1.0, 0.62, 0.2], np.float32) * (1 - heat) + np.array([1.0, 0.97, 0.82], np.float32) * heat
-    foot = np.clip(1 - t * 4.5, 0, 1)[..., None]
-    rgb = rgb * (1 - 0.65 * foot) + np.array([0.2, 0.25, 0.7], np.float32) * 0.5 * foot
-    return Sprite.build(np.dstack([np.clip(rgb, 0, 1) * alpha[..., None], alpha]).astype(np.float32))
-
-
-def candles(b: Builder) -> None:
-    """Candles or tea lights in the dark, whose flames lick and flicker while the wax stands still."""
-    rng = b.rng
-    count = int(rng.integers(1, 8))
-    flame = flame_sprite(rng)
-    size = b.height * rng.uniform(0.09, 0.24) * (1.1 if count < 4 else 0.8)
-    glow = b.background
-    y, x = np.mgrid[0 : b.height, 0 : b.width].astype(np.float32)
-    spots = sorted(
-        (
-            (rng.uniform(0.06, 0.94) if count > 1 else rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.8))
-            for _ in range(count)
-        ),
-        key=lambda s: s[1],
-    )
-    wax = tx.any_color(rng) * 0.4 + 0.5 if rng.random() < 0.6 else tx.color(rng, (0, 40), (0.3, 0.9), (0.3, 0.9))
-    wide, tall = b.height * rng.uniform(0.05, 0.17), b.height * rng.uniform(0.05, 0.6)
-    for u, v in spots:
-        top = (u * b.width, v * b.height)
-        near = np.exp(-(((x - top[0]) ** 2 + (y - top[1] + size / 2) ** 2) / (2 * (1.6 * size) ** 2)))
-        glow += (near[..., None] * np.array([0.34, 0.17, 0.06]) * rng.uniform(0.3, 0.9)).astype(np.float32)
-        stills.candle(b, top, wide * rng.uniform(0.9, 1.1), tall, wax)
-        wick = (top[0], top[1] - size * 0.13)
-        b.ribbon(curve(top, wick, 0.1, 4), np.full(4, 0.9 * b.unit), np.array([0.12, 0.06, 0.04], np.float32))
-        tip = (wick[0], wick[1] - size)
-        drive = b.swing(wick, tip, min(b.rms(1.1), 0.12 * size), rng.uniform(0.9, 2.4), 0.5, 1.7, 0.75)
-        stretch = np.zeros((b.rig.num_bands - 1, 2, 2), np.complex64)
-        stretch[:, 1, 1] = (
-            b.wind.drive(rng, rng.uniform(1.2, 2.8), 0.6, wick, 0.3) * min(b.rms(1.2), 0.14 * size) / size
-        )
-        b.place(
-            flame,
-            (wick[0], wick[1] + 0.08 * size),
-            rng.normal(0, 0.06),
-            size,
-            (drive, b.rig.joint(wick, size, 1.3, stretch)),
-            rng.uniform(0.85, 1.15),
-        )
-    b.background = np.clip(glow, 0, 1)
-
-
-def animal(b: Builder) -> None:
-    """A furry or feathered shape that lies and breathes: a weak, smooth field over an ellipse, nearly nothing at the ground."""
-    rng = b.rng
-    w, h = b.width * rng.uniform(0.25, 0.6), b.height * rng.uniform(0.25, 0.5)
-    x, y = rng.uniform(0.05, 0.95) * (b.width - w), b.height * rng.uniform(0.5, 0.95) - h
-    t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    lumps = 1 + 0.06 * np.sin(3 * t + rng.uniform(0, 6)) + 0.04 * np.sin(5 * t + rng.uniform(0, 6))
-    outline = np.stack(
-        [x + w / 2 + w / 2 * np.cos(t) * lumps, y + h / 2 + h / 2 * np.clip(np.sin(t) * lumps, -2, 0.75)], 1
-    )
-    base, other = tx.color(rng, (15, 40), (0.05, 0.6), (0.2, 0.85)), tx.color(rng, (15, 40), (0.05, 0.5), (0.1, 0.95))
-    fur = tx.noise(rng, int(h) + 8, int(w) + 8, 7, 2)
-    fur = cv2.blur(fur, (3, 7)) * 2
-    bands = np.sin(np.linspace(0, rng.uniform(8, 40), int(w) + 8)[None] + tx.noise(rng, int(h) + 8, int(w) + 8, 50, 3))
-    coat = tx.mix(base, other, 0.5 + 0.5 * bands * (rng.random() < 0.6)) * (1 + 0.12 * fur)[..., None]
-    v = np.linspace(-1, 1, 24)[:, None]
-    shade = np.clip(1.05 - 0.45 * np.clip(v, 0, 1) - 0.2 * v**2 + 0.0 * np.linspace(-1, 1, 32)[None], 0.2, 1.2).astype(
-        np.float32
-    )
-    gy, gx = np.mgrid[0:1:16j, -1:1:20j]
-    gain = (np.clip(1 - gy, 0, 1) ** 0.7 * np.exp(-((gx - rng.uniform(-0.3, 0.3)) ** 2) / 0.4)).astype(np.float32)
-    chain = (b.field((x, y, x + w, y + h), b.rms(0.4), rng.uniform(0.25, 0.6), 2, gain),)
-    head = 0.2 * h * np.stack([np.cos(t), 0.85 * np.sin(t)], 1) * 1.2
-    side = x + w * (0.12 if rng.random() < 0.5 else 0.88)
-    centre = np.array([side, y + h * rng.uniform(0.45, 0.65)])
-    b.polygon(outline, np.clip(coat, 0, 1).astype(np.float32), chain, 0.6, shade)
-    for ear in (-1, 1):
-        tip = centre + np.array([ear * 0.17 * h, -0.36 * h])
-        b.polygon(
-            np.array([centre + [ear * 0.04 * h, -0.15 * h], tip, centre + [ear * 0.22 * h, -0.08 * h]]),
-            (base * 0.8).astype(np.float32),
-            chain,
-            0.5,
-        )
-    b.polygon(
-        centre + head,
-        np.clip(coat[: coat.shape[0] // 2, : coat.shape[1] // 2] * 1.05, 0, 1).astype(np.float32),
-        chain,
-        0.5,
-        shade,
-    )
 
 
 def cords(b: Builder) -> None:

@@ -1,9 +1,10 @@
 """Periodic sway: damped resonators in one shared gust, and the joints that carry it to pixels.
 
 Every joint is a complex 2x2 matrix per band. A point p of a part that hangs on the joint moves by
-``u_k(p) = M_k (p - pivot) (|p - pivot| / length)^(power - 1)``, so a joint of power 2 bends like a stem and one of power 1 turns
-like a leaf. A part lists the joints of its ancestors (trunk, branch, leaf) and its motion is their sum. Bands k = 1..K-1 only,
-so that every motion repeats after ``num_frames`` without a seam; the displacement is pinned to zero at frame 0.
+``u_k(p) = M_k (p - pivot) (|p - pivot| / length)^(power - 1)``, so a joint of power 2 bends like a stem and one of
+power 1 turns like a leaf. A part lists the joints of its ancestors (trunk, branch, leaf) and its motion is their sum.
+Bands are k = 1..K-1, so that every motion repeats after ``num_frames`` without a seam; the displacement is pinned to
+zero at frame 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ REACH = 1.5  # beyond this multiple of a joint's length the bending profile grow
 
 @dataclass(frozen=True)
 class Wind:
-    """One gust for a whole scene: direction (unit vector, y down), coloured amplitude per band, lag in seconds per pixel."""
+    """One gust for a whole scene: unit direction (y down), complex amplitude per band, lag in seconds per pixel."""
 
     direction: tuple[float, float]
     gust: Complexes
@@ -101,7 +102,7 @@ class Rig:
         return len(self.pivots) - 1
 
     def field(self, box: tuple[float, float, float, float], grid: Complexes) -> int:
-        """Add a smooth field: ``grid`` (K-1,2,h,w) in pixels over the box x0, y0, x1, y1. Returns its negative number."""
+        """Add a smooth field: ``grid`` (K-1,2,h,w) in pixels over the box x0, y0, x1, y1. Returns a negative number."""
         self.grids.append(grid.astype(np.complex64))
         self.boxes.append(box)
         return -len(self.grids)

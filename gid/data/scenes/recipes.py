@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gid.data.scenes import backgrounds, hanging, plants, sprites, stills
+from gid.data.scenes import animals, backgrounds, flames, hanging, plants, sprites, stills
+from gid.data.scenes import trees as trees_
 from gid.data.scenes.builder import Builder
 from gid.data.scenes.plants import Species
+from gid.data.scenes.textures import color
 
 OUTDOOR = {"sky": 3.0, "landscape": 2.0, "bokeh": 2.0, "wall": 1.0}
 CLOSE = {"bokeh": 4.0, "studio": 2.0, "wall": 1.5, "sky": 1.0, "black": 0.7, "interior": 1.0}
@@ -137,7 +139,7 @@ def trees(b: Builder) -> None:
             b.width * rng.uniform(0.1, 0.9),
             b.height * (rng.uniform(0.8, 1.1) if last else rng.uniform(0.65, 0.85)),
         )
-        plants.crown(
+        trees_.crown(
             b,
             foot,
             height,
@@ -158,7 +160,7 @@ def branches(b: Builder) -> None:
     _back(b, {"sky": 4.0, "bokeh": 2.0, "wall": 1.0, "landscape": 1.0, "black": 0.3}, 0.5)
     shape = str(rng.choice(["ovate", "lance", "round", "lobed", "needle", "obovate"]))
     species = Species.sample(rng, shape, heads=rng.random() < 0.5)
-    bark = plants.color(rng, (15, 40), (0.1, 0.5), (0.12, 0.45))
+    bark = color(rng, (15, 40), (0.1, 0.5), (0.12, 0.45))
     for i in range(int(rng.integers(2, 6))):
         side = rng.random()
         if side < 0.4:
@@ -169,7 +171,7 @@ def branches(b: Builder) -> None:
             start, angle = (rng.uniform(0.1, 0.9) * b.width, -0.05 * b.height), rng.normal(np.pi, 0.5)
         length = b.width * rng.uniform(0.35, 0.8)
         blur = 0.0 if i or rng.random() < 0.7 else 2.5 * b.unit
-        plants.branch(
+        trees_.branch(
             b,
             species,
             start,
@@ -210,7 +212,7 @@ def hedge(b: Builder) -> None:
         _sway_background(b, 0.6)
     size = b.height * float(np.exp(rng.uniform(np.log(0.07), np.log(0.3))))
     count = int(min(620, 4.2 * b.width * b.height / (size * size)))
-    plants.foliage(b, inside, size, count, rng.random() < 0.5, 0.0, rng.uniform(0.6, 1.1))
+    trees_.foliage(b, inside, size, count, rng.random() < 0.5, 0.0, rng.uniform(0.6, 1.1))
     _maybe_stills(b, 0.25, 2)
 
 
@@ -286,14 +288,14 @@ def candles(b: Builder) -> None:
     """Candles in the dark."""
     _back(b, {"black": 4.0, "studio": 0.6, "interior": 0.3}, 0.8)
     b.background = b.background * np.float32(b.rng.uniform(0.1, 0.7))
-    hanging.candles(b)
+    flames.candles(b)
 
 
 def animal(b: Builder) -> None:
     """A resting animal in a room or garden."""
     _back(b, {"interior": 3.0, "landscape": 2.0, "wall": 1.0}, 0.2)
     _maybe_stills(b, 0.5)
-    hanging.animal(b)
+    animals.animal(b)
 
 
 def still(b: Builder) -> None:

@@ -1,7 +1,7 @@
-"""Leaves, petals, blossoms and florets: shaded pictures with premultiplied alpha that point upwards and are placed many times.
+"""Leaves, petals, blossoms, tufts: shaded pictures with premultiplied alpha that are placed many times.
 
-A sprite is float32 (S,S,4) with its foot at (S/2, 0.92 S) and its tip at (S/2, 0.08 S), kept with half-size copies so that small
-placements do not alias.
+A sprite is float32 (S,S,4) and points upwards, its foot at (S/2, 0.92 S) and its tip at (S/2, 0.08 S). Half-size copies
+keep small placements from aliasing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Sprite:
         return cls(tuple(levels))
 
     def matrix(self, foot: tuple[float, float], angle: float, length: float, aspect: float) -> tuple[Floats, Floats]:
-        """The copy to use and the 2x3 matrix from its pixels to the picture; ``angle`` is clockwise from up, in radians."""
+        """The copy to use and the 2x3 matrix from it to the picture; ``angle`` is clockwise from up, in radians."""
         level = 0
         while level + 1 < len(self.levels) and self.levels[level + 1].shape[0] * (FOOT - TIP) > length * 1.1:
             level += 1
@@ -155,7 +155,7 @@ def stamp(
 ) -> None:
     """Composite a sprite onto a canvas (H,W,4) of premultiplied alpha, in place."""
     source, matrix = sprite.matrix(foot, angle, length, aspect)
-    layer = cv2.warpAffine(source, matrix, (canvas.shape[1], canvas.shape[0]))
+    layer: Floats = cv2.warpAffine(source, matrix, (canvas.shape[1], canvas.shape[0]))
     layer[..., :3] *= gain
     canvas *= 1 - layer[..., 3:]
     canvas += layer
@@ -227,8 +227,7 @@ def blossom(rng: np.random.Generator, kind: str, base: Floats, size: int = 128) 
     else:
         return Sprite.build(_compound(rng, kind, pick, canvas, heart))
     flat = np.array([[1, 0, 0], [0, tilt, (1 - tilt) * middle[1]]], np.float32)
-    canvas = cv2.warpAffine(canvas, flat, (size, size), flags=cv2.INTER_AREA)
-    return Sprite.build(canvas)
+    return Sprite.build(cv2.warpAffine(canvas, flat, (size, size), flags=cv2.INTER_AREA))
 
 
 def _petal_widths(rng: np.random.Generator, kind: str) -> list[float]:

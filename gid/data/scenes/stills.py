@@ -1,4 +1,4 @@
-"""Things that stand still, drawn as sharply as what moves beside them: pots, boxes, posts, stones, letters, faces, candles' wax."""
+"""Things that stand still, drawn as sharply as what moves beside them: pots, boxes, stones, letters, faces."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def face(b: Builder, centre: Point, radius: float) -> None:
     b.polygon(c + ring * [0.92 * radius, 1.1 * radius] + [0, -0.2 * radius], hair, (), 0.5, round_light)
     b.polygon(c + ring * [0.75 * radius, radius] + [0, 0.08 * radius], skin, (), 0.6, round_light)
     for side in (-1, 1):
-        eye = c + [side * 0.3 * radius, -0.02 * radius]
+        eye = c + np.array([side * 0.3, -0.02]) * radius
         b.polygon(eye + ring * [0.14 * radius, 0.07 * radius], np.full(3, 0.9, np.float32), ())
         b.polygon(eye + ring * 0.06 * radius, np.full(3, 0.12, np.float32), ())
         b.polygon(eye + ring * [0.18 * radius, 0.03 * radius] + [0, -0.17 * radius], hair * 0.8, ())

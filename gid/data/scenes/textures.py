@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
+"""float32 arrays; OpenCV's stubs are wider, so the element type is left open."""
 
 
 def noise(
     rng: np.random.Generator, height: int, width: int, cell: float = 64.0, octaves: int = 4, fall: float = 0.5
 ) -> Floats:
-    """Fractal noise (height,width) with zero mean and unit standard deviation; ``cell`` is the largest patch in pixels."""
+    """Fractal noise (height,width) of zero mean and unit deviation; ``cell`` is the largest patch in pixels."""
     total = np.zeros((height, width), np.float32)
     gain = 1.0
     for _ in range(octaves):
@@ -116,7 +119,7 @@ def wood_lying(rng: np.random.Generator, height: int, width: int) -> Floats:
     stretched = cv2.resize(
         noise(rng, height, max(8, width // 10), 14, 4), (width, height), interpolation=cv2.INTER_CUBIC
     )
-    rings = np.sin((y * 0.35 + stretched * 5 + index * 17)) * 0.5 + stretched * 0.6
+    rings = np.sin(y * 0.35 + stretched * 5 + index * 17) * 0.5 + stretched * 0.6
     gap = np.clip(1.5 - np.abs(y - (index + 0.5) * plank - plank / 2), 0, 1) + np.clip(
         1.5 - np.abs(y - index * plank), 0, 1
     )
