@@ -18,6 +18,7 @@ import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imageio.v3 as iio
@@ -54,7 +55,7 @@ def flow_spectrum(frames: list[NDArray[np.uint8]]) -> NDArray[np.complex128]:
     ]
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(0)
-    flow = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    flow: NDArray[Any] = np.zeros((HEIGHT, WIDTH, 2), np.float32)
     fields = [flow]
     for later in gray[1:]:
         flow = dis.calc(gray[0], later, flow.copy())
