@@ -33,14 +33,14 @@ def render(renderer: Renderer, *scene_parts: torch.Tensor) -> torch.Tensor:
 
 def test_paper_preset_has_the_encoder_of_a_resnet_34():
     with torch.device("meta"):
-        model = Renderer.from_settings(RendererConfig.preset("paper"))
+        model = Renderer.from_preset(RendererConfig.preset("paper"))
     encoder = sum(p.numel() for p in model.pyramid.parameters())
     # torchvision's ResNet-34 without its classifier has 21,284,672 parameters; batch and group norm have as many.
     assert encoder == pytest.approx(21_284_672, rel=0.002)
 
 
 def test_small_preset_weighs_little():
-    parameters = sum(p.numel() for p in Renderer.from_settings(RendererConfig.preset("small")).parameters())
+    parameters = sum(p.numel() for p in Renderer.from_preset(RendererConfig.preset("small")).parameters())
     assert parameters * 4 < 10_000_000
 
 

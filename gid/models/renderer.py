@@ -158,7 +158,7 @@ class Renderer(ModelMixin, ConfigMixin):
         self.decoder = Decoder(sizes)
 
     @classmethod
-    def from_settings(cls, config: RendererConfig) -> Renderer:
+    def from_preset(cls, config: RendererConfig) -> Renderer:
         """A new, untrained renderer of the given sizes."""
         return cls(**asdict(config))
 
