@@ -16,11 +16,12 @@ from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 import gradio as gr
 
 from ui.animate import build_animate_tab
+from ui.poke import build_poke_tab
 from ui.service import AnimationService
 from ui.theme import STYLES, make_theme
 
 INTRO = """# Generative Image Dynamics
-One photo in, natural motion out. After [Generative Image Dynamics](https://generative-dynamics.github.io/)
+One photo in, natural motion out: let it loop, or take hold of it. After [Generative Image Dynamics](https://generative-dynamics.github.io/)
 (Li, Tucker, Snavely, Holynski, CVPR 2024)."""
 
 
@@ -29,7 +30,9 @@ def create_demo(service: AnimationService) -> gr.Blocks:
     with gr.Blocks(title="Generative Image Dynamics", delete_cache=(3600, 86400)) as demo:
         gr.Markdown(INTRO, elem_id="intro")
         with gr.Tab("Animate", id="animate"):
-            build_animate_tab(service)
+            animate = build_animate_tab(service)
+        with gr.Tab("Poke", id="poke") as poke:
+            build_poke_tab(service, animate, poke)
     return demo
 
 

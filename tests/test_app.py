@@ -47,7 +47,7 @@ def test_animate_endpoint_returns_video_and_motion(client: Client, picture: Path
 
 def test_only_documented_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert "/animate" in endpoints
+    assert set(endpoints) == {"/animate", "/poke"}
     parameters = {entry["parameter_name"]: entry for entry in endpoints["/animate"]["parameters"]}
     assert list(parameters) == ["photo", "strength", "speed", "seconds", "loop", "seed", "steps", "guidance", "size"]
     assert parameters["strength"]["parameter_default"] == 1

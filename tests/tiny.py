@@ -20,7 +20,7 @@ def tiny_pipeline() -> GIDPipeline:
         autoencoder=MotionAutoencoder.from_preset(MotionAutoencoderConfig((8, 8, 8), 1, 4, 4, False)),
         denoiser=SpectralDenoiser.from_preset(DenoiserConfig(16, 4, 8, (8, 16), 1, 8, 4, (False, True), True)),
         photo_encoder=PhotoEncoder.from_preset(PhotoEncoderConfig("efficientnet-lite0", 8, 8, True, 0.0)),
-        renderer=Renderer.from_settings(RendererConfig((8, 8), (1, 1), 3, (8, 8))),
+        renderer=Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))),
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear",
             clip_sample=False,
