@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 from gid.spectrum import SpectralVolume
@@ -75,6 +76,7 @@ class FlowConfig:
         smoothness: weight of like-coloured neighbours against the pixel's own flow.
         colour: CIELAB distance at which neighbours stop counting as alike.
         rest: weight of the pull to rest; sqrt(smoothness / rest) cells is how far known motion reaches into flat areas.
+        background_rest: the same in flat areas that touch the picture's border: sky, wall and darkness lie behind.
         noise: rms displacement (pixels) that compression noise alone produces; motion fades out below it.
     """
 
@@ -83,6 +85,7 @@ class FlowConfig:
     smoothness: float = 0.5
     colour: float = 6.0
     rest: float = 1.5e-3
+    background_rest: float = 1e-2
     noise: float = 0.1
 
 
@@ -241,11 +244,23 @@ def _fill_in(flow: Floats, confidence: Floats, image: Frames, config: FlowConfig
     graph = sparse.coo_matrix((w, (p, q)), shape=(cell.size, cell.size)).tocsr()
     graph = graph + graph.T
     known = confidence.ravel().astype(np.float64)
-    diagonal = known + config.rest + np.asarray(graph.sum(axis=1)).ravel()
+    rest = np.where(_background(graph, confidence, config), config.background_rest, config.rest)
+    diagonal = known + rest + np.asarray(graph.sum(axis=1)).ravel()
     solver = splu(sparse.csc_matrix(sparse.diags(diagonal) - graph), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0)
     right = flow.reshape(-1, cell.size).astype(np.float64) * known
     solved = solver.solve(np.ascontiguousarray(right.T)).T
     return np.ascontiguousarray(solved.reshape(flow.shape), dtype=np.float32)
+
+
+def _background(graph: sparse.csr_matrix, confidence: Floats, config: FlowConfig) -> NDArray[np.bool_]:
+    """(cells,) where the picture is flat and a path through like-coloured flat cells leads to its border."""
+    flat = (confidence < 0.03).ravel()
+    links = graph.tocoo()
+    alike = (links.data > 0.8 * config.smoothness) & flat[links.row] & flat[links.col]
+    paths = sparse.coo_matrix((links.data[alike], (links.row[alike], links.col[alike])), shape=graph.shape)
+    component = connected_components(paths, directed=False)[1].reshape(confidence.shape)
+    border = np.concatenate([component[0], component[-1], component[:, 0], component[:, -1]])
+    return flat & np.isin(component.ravel(), border)
 
 
 def _fade_noise(flow: Floats, noise: float) -> Floats:
