@@ -25,15 +25,15 @@ def propagator(omega: Array, gamma: Array, dt: float) -> tuple[Array, Array, Arr
     under_c = decay * np.cos(swing * dt)
     under_s = decay * dt * np.sinc(swing * dt / np.pi)
     # Over-damped: exponentials of the two (negative) roots, the slow one as omega^2 / fast to keep its digits.
-    spread = np.sqrt(np.maximum(-discriminant, 0.0))
-    fast = half + spread
-    slow = np.where(fast > 0, omega**2 / np.where(fast > 0, fast, 1.0), 0.0)
+    over = discriminant < 0
+    spread = np.sqrt(np.where(over, -discriminant, 0.0))
+    fast = np.where(over, half + spread, 1.0)
+    slow = omega**2 / fast
     slow_decay = np.exp(-slow * dt)
     gap = 2 * spread
     rise = np.where(gap > 0, -np.expm1(-gap * dt) / np.where(gap > 0, gap, 1.0), dt)
     over_s = slow_decay * rise
     over_c = 0.5 * (slow_decay + np.exp(-fast * dt))
-    over = discriminant < 0
     c = np.where(over, over_c, under_c)
     s = np.where(over, over_s, under_s)
     return c + half * s, s, -(omega**2) * s, c - half * s

@@ -85,7 +85,9 @@ def stages(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """All stages, a few steps each, with random features in place of ImageNet's (the recipe is the same)."""
     out = tmp_path_factory.mktemp("stages")
     few = {"steps": 3, "batch_size": 2, "save_every": 2, "warmup_steps": 1, "precision": "no"}
-    train_autoencoder(AutoencoderTrainingConfig(out=out / "autoencoder", data=prepared, slices=2, **few))
+    train_autoencoder(
+        AutoencoderTrainingConfig(out=out / "autoencoder", data=(prepared,), shares=(1.0,), slices=2, **few)
+    )
     encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
     (out / "envelope").mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -129,7 +131,7 @@ def test_runs_resume_and_log(stages: dict[str, Path], prepared: Path) -> None:
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
     few = {"batch_size": 2, "save_every": 2, "warmup_steps": 1, "precision": "no"}
-    train_autoencoder(AutoencoderTrainingConfig(out=out, data=prepared, slices=2, steps=5, **few))
+    train_autoencoder(AutoencoderTrainingConfig(out=out, data=(prepared,), shares=(1.0,), slices=2, steps=5, **few))
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5]
     assert (out / "samples-000005.png").is_file()

@@ -245,7 +245,7 @@ def load_pair(path: str | Path) -> Pair:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != PAIR_FORMAT:
-                raise ValueError(f"{path} is not a pair file ({PAIR_FORMAT}); make it with `gid train clips`")
+                raise ValueError(f"{path} is not a pair file ({PAIR_FORMAT}); make it with `gid data clips`")
             photo, coefficients = file.get_tensor("photo"), file.get_tensor("coefficients")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is missing or damaged ({error}); delete it and measure the clips again") from error
@@ -269,14 +269,21 @@ def load_pairs(folder: str | Path, clips: Iterable[str] | None = None) -> list[P
     files = sorted(Path(folder).glob("*.safetensors"))
     pairs = [pair for pair in map(load_pair, files) if wanted is None or pair.clip in wanted]
     if not pairs:
-        raise ValueError(f"no measured pair in {folder}; run prepare_clips on a folder of clips first")
+        raise ValueError(f"no measured pair in {folder}; measure a folder of clips with `gid data clips` first")
     return pairs
 
 
 def measured_pairs(folder: str | Path, out_dir: str | Path, starts: int = 3) -> list[Pair]:
-    """`prepare_clips` on a folder of loops, where not yet done, then `load_pairs`."""
+    """The pairs of a folder of loops, measured into `out_dir` where not yet done; or of a folder of pair files, as is.
+
+    Raises:
+        ValueError: the folder holds neither.
+    """
+    if any(Path(folder).glob("*.safetensors")):
+        return load_pairs(folder)
+    clips = {clip_name(path) for path in clips_in(folder)}
     prepare_clips(folder, out_dir, starts)
-    return load_pairs(out_dir)
+    return load_pairs(out_dir, clips)
 
 
 class ClipPairs(Dataset[tuple[Tensor, Tensor]]):

@@ -22,7 +22,7 @@ class MotionAutoencoderConfig:
         mid_block_add_attention: self-attention at the lowest resolution.
     """
 
-    block_out_channels: tuple[int, ...] = (32, 64, 96)
+    block_out_channels: tuple[int, ...] = (16, 32, 64)
     layers_per_block: int = 1
     latent_channels: int = 4
     norm_num_groups: int = 8
@@ -30,7 +30,7 @@ class MotionAutoencoderConfig:
 
     @classmethod
     def preset(cls, name: Literal["paper", "small"]) -> MotionAutoencoderConfig:
-        """``paper``: base 128 x (1, 2, 4), 55.3M parameters; ``small``: base 32, for two cores."""
+        """``paper``: base 128 x (1, 2, 4), 55.3M parameters; ``small``: base 16, for two cores."""
         if name == "paper":
             return cls((128, 256, 512), 2, 4, 32, True)
         if name == "small":

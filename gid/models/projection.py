@@ -23,6 +23,8 @@ from gid.splatting import splat_sums
 _METRIC_LIMIT = 40.0
 # Pixels beyond each edge whose motion is followed.
 _LARGEST_MARGIN = 48
+# Pixels landing on each pixel, from which on a place counts as covered.
+_DENSE = 0.65
 
 
 def smoothstep(low: float, high: float, x: Tensor) -> Tensor:
@@ -80,12 +82,14 @@ def project(flow: Tensor, importance: Tensor, metric_scale: float = 3.0) -> Proj
     near_total, near_mass = splat_sums(layer, flow, (metric - _METRIC_LIMIT).exp())
     far_total, far_mass = splat_sums(layer, flow, (-metric).exp())
     both, mass = splat_sums(torch.cat([importance, moving.float()], 1), flow, torch.ones_like(importance))
-
-    # Where the picture is stretched, fewer than one pixel lands on each; what lies between is interpolated.
-    nearby = _blur(mass)
-    sparse = mass < 0.5
-    near = torch.where(sparse, _divide(_blur(near_total), _blur(near_mass)), _divide(near_total, near_mass))
-    far = torch.where(sparse, near, _divide(far_total, far_mass))
+    near, far = _divide(near_total, near_mass), _divide(far_total, far_mass)
+    density = mass
+    if bool((mass < _DENSE).any()):
+        # Where the picture is stretched, fewer than one pixel lands on each; what lies between is interpolated.
+        density = torch.maximum(_blur(mass), mass)
+        sparse = mass < 0.5
+        near = torch.where(sparse, _divide(_blur(near_total), _blur(near_mass)), near)
+        far = torch.where(sparse, near, far)
 
     # The nearest layer's covered area a solves  sum of importance = a * near + (mass - a) * far.
     spread = near[:, 2:] - far[:, 2:]
@@ -98,7 +102,7 @@ def project(flow: Tensor, importance: Tensor, metric_scale: float = 3.0) -> Proj
         far=far[:, :2][inner],
         near_share=(1 - two_layers * (1 - area.clamp(0, 1)))[inner],
         landed=mass.clamp(max=1)[inner],
-        covered=smoothstep(0.35, 0.65, torch.maximum(nearby, mass))[inner],
+        covered=smoothstep(0.35, _DENSE, density)[inner],
         importance=near[:, 2:][inner],
         still=(~moving & (both[:, 1:] == 0))[inner],
     )
@@ -133,6 +137,27 @@ def look_up(photo: Tensor, flow: Tensor) -> Tensor:
     y = (ys - flow[:, 1]) * (2 / max(height - 1, 1)) - 1
     grid = torch.stack([x, y], dim=-1)
     return F.grid_sample(photo, grid, mode="bicubic", padding_mode="reflection", align_corners=True).clamp(0, 1)
+
+
+def look_up_at(photo: Tensor, flow: Tensor, where: Tensor) -> Tensor:
+    """:func:`look_up` for one photo at some pixels only.
+
+    Args:
+        photo: (1, 3, H, W) in [0, 1].
+        flow: (1, 2, H, W) pixels.
+        where: (n, 2) rows and columns.
+
+    Returns:
+        (3, n) colours.
+    """
+    height, width = flow.shape[2:]
+    row, column = where.unbind(1)
+    x = (column - flow[0, 0, row, column]) * (2 / max(width - 1, 1)) - 1
+    y = (row - flow[0, 1, row, column]) * (2 / max(height - 1, 1)) - 1
+    grid = torch.stack([x, y], dim=-1)[None, None]
+    return F.grid_sample(photo, grid, mode="bicubic", padding_mode="reflection", align_corners=True)[0, :, 0].clamp(
+        0, 1
+    )
 
 
 def fill(image: Tensor, known: Tensor, levels: int = 5) -> Tensor:

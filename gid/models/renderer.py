@@ -19,7 +19,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from gid.models.projection import Projection, fill, look_up, project, smoothstep, splatting_metric
+from gid.models.projection import Projection, fill, look_up, look_up_at, project, smoothstep, splatting_metric
 from gid.splatting import splat
 
 
@@ -119,8 +119,8 @@ class Decoder(nn.Module):
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, picture: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Correction (B, 3, H, W) and a change (B, 1, H, W) of how much of the filled picture shows, as a logit."""
+    def forward(self, picture: Tensor, features: list[Tensor]) -> Tensor:
+        """(B, 4, H, W): a correction of the colours, and of how much of the filled picture shows, as a logit."""
         stacks = list(features)
         stacks[0] = torch.cat([stacks[0], F.relu(self.picture(F.pixel_unshuffle(picture, 2)))], 1)
         x: Tensor | None = None
@@ -130,8 +130,45 @@ class Decoder(nn.Module):
             x = F.relu(merge(stack))
             x = F.relu(refine(x) + x)
         assert x is not None
-        correction, show = F.pixel_shuffle(self.last(x), 2).split([3, 1], 1)
-        return correction, show
+        return F.pixel_shuffle(self.last(x), 2)
+
+
+# Side of the tiles that are decoded on their own, and what is decoded around each for context.
+_TILE = 64
+_HALO = 16
+
+
+def decode_where(decoder: Decoder, picture: Tensor, features: list[Tensor], gate: Tensor) -> Tensor:
+    """Run the decoder on the tiles of a picture where the gate is open: usually few.
+
+    Args:
+        decoder: with at most four levels, so that tiles divide evenly; deeper ones run on the whole picture.
+        picture: (B, C, H, W) and ``features``, as it takes them.
+        gate: (B, 1, H, W); where it is 0, nothing has to be decoded.
+
+    Returns:
+        (B, 4, H, W), 0 in tiles that were left out.
+    """
+    wanted = F.max_pool2d(gate, _TILE, ceil_mode=True)[:, 0] > 0
+    if len(picture) > 1 or _HALO % 2 ** len(features) or wanted.float().mean() > 0.4:
+        return decoder(picture, features)
+    height, width = picture.shape[2:]
+    corners = [(int(row) * _TILE, int(column) * _TILE) for row, column in wanted[0].nonzero()]
+    tiles = [_tiles(picture, corners, 1)]
+    tiles += [_tiles(feature, corners, 2 ** (level + 1)) for level, feature in enumerate(features)]
+    decoded = decoder(tiles[0], tiles[1:])[..., _HALO:-_HALO, _HALO:-_HALO]
+    result = picture.new_zeros(1, decoded.shape[1], height + _TILE, width + _TILE)
+    for (row, column), tile in zip(corners, decoded, strict=True):
+        result[0, :, row : row + _TILE, column : column + _TILE] = tile
+    return result[..., :height, :width]
+
+
+def _tiles(maps: Tensor, corners: list[tuple[int, int]], scale: int) -> Tensor:
+    """Cut tiles with their halo at corners (pixels) from (1, C, h, w) maps at 1/scale; zeros beyond the edges."""
+    side, halo = (_TILE + 2 * _HALO) // scale, _HALO // scale
+    wide = F.pad(maps, [halo, halo + _TILE // scale, halo, halo + _TILE // scale])[0]
+    cut = [wide[:, y // scale : y // scale + side, x // scale : x // scale + side] for y, x in corners]
+    return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 
 
 class Renderer(ModelMixin, ConfigMixin):
@@ -202,8 +239,8 @@ class Renderer(ModelMixin, ConfigMixin):
         maps = [draft.picture * 2 - 1, draft.filled * 2 - 1, draft.hole, draft.seam, importance.clamp(max=16) / 8]
         stacked = _padded(torch.cat(maps, 1), self.multiple)
         warped = self._splat(features, _padded(flow, self.multiple), _padded(importance, self.multiple))
-        correction, show = self.decoder(stacked, warped)
-        correction, show = correction[..., :height, :width], show[..., :height, :width]
+        decoded = decode_where(self.decoder, stacked, warped, _padded(draft.gate, self.multiple))
+        correction, show = decoded[..., :height, :width].split([3, 1], 1)
         # From the share that shows without training, by an additive change of its logit.
         base = torch.logit(draft.hole, eps=0.02)
         change = torch.sigmoid(base + show) - torch.sigmoid(base)
@@ -258,11 +295,19 @@ def compose(photo: Tensor, projection: Projection) -> Draft:
     """Look up the layers of a projected motion and lay them over one another."""
     sharp = look_up(photo, projection.near)
     seam = 1 - projection.near_share
-    sharp = torch.lerp(sharp, look_up(photo, projection.far), seam)
+    if len(photo) == 1:
+        # Two layers meet in few pixels only.
+        where = (seam[0, 0] > 0).nonzero()
+        row, column = where.unbind(1)
+        behind = look_up_at(photo, projection.far, where)
+        sharp[0, :, row, column] = torch.lerp(sharp[0, :, row, column], behind, seam[0, :, row, column])
+    else:
+        sharp = torch.lerp(sharp, look_up(photo, projection.far), seam)
     hole = 1 - projection.covered
-    # Continue from what moves least: holes open onto what lies behind.
-    known = projection.landed * (-2 * projection.importance.clamp(max=20)).exp() + 1e-8
-    filled = fill(sharp, known)
+    filled = sharp
+    if bool((hole > 0).any()):
+        # Continue from what moves least: holes open onto what lies behind.
+        filled = fill(sharp, projection.landed * (-2 * projection.importance.clamp(max=20)).exp() + 1e-8)
     picture = torch.lerp(sharp, filled, hole)
     defect = torch.maximum(hole, (4 * seam * (1 - seam)).clamp(0, 1))
     gate = F.avg_pool2d(F.max_pool2d(defect, 5, 1, 2), 3, 1, 1, count_include_pad=False)

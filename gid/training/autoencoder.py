@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 
 from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
 from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization
-from gid.training.common import Run, RunConfig, tile
+from gid.training.common import Run, tile
 from gid.training.dataset import PreparedMotion
+from gid.training.mixture import Mixture, MixtureRunConfig
 
 GRADIENT_WEIGHT = 0.2
 KL_WEIGHT = 1e-6
@@ -24,17 +25,15 @@ GRADIENT_SCALES = 3
 
 
 @dataclass(frozen=True)
-class AutoencoderTrainingConfig(RunConfig):
+class AutoencoderTrainingConfig(MixtureRunConfig):
     """Stage 1.
 
     Attributes:
-        data: prepared training set.
         preset: sizes of the autoencoder.
         slices: random frequency slices taken from each volume of a batch.
         envelope: divide the envelope out first (``small``), or the paper's way without (``False``).
     """
 
-    data: Path = Path("runs/data")
     preset: Literal["paper", "small"] = "small"
     slices: int = 8
     envelope: bool = True
@@ -45,10 +44,9 @@ def unit_coefficients(coefficients: Tensor, envelope: bool) -> Tensor:
     return EnvelopeNormalization().normalize(coefficients)[0] if envelope else coefficients
 
 
-def fit_normalization(dataset: PreparedMotion, envelope: bool, count: int = 300) -> FrequencyAdaptiveNormalization:
-    """Fit the scale of each band to ``count`` rows spread over the training set, thinned to every fourth pixel."""
-    step = max(1, len(dataset) // count)
-    rows = (dataset[i]["coefficients"] for i in range(0, len(dataset), step))
+def fit_normalization(dataset: Mixture, envelope: bool, count: int = 300) -> FrequencyAdaptiveNormalization:
+    """Fit the scale of each band to ``count`` rows drawn by share, thinned to every fourth pixel."""
+    rows = (dataset[i]["coefficients"] for i in dataset.sampler(count))
     return FrequencyAdaptiveNormalization.fit(unit_coefficients(row, envelope)[..., ::4, ::4] for row in rows)
 
 
@@ -100,12 +98,13 @@ class AutoencoderObjective(nn.Module):
 
 def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     """Train, whiten the latents, write ``autoencoder/`` and ``normalization.json`` into ``config.out``."""
-    dataset = PreparedMotion(config.data)
+    dataset = Mixture([PreparedMotion(folder, set(config.exclude)) for folder in config.data], config.shares)
+    torch.manual_seed(config.seed)
     normalization = fit_normalization(dataset, config.envelope)
     model = MotionAutoencoder.from_preset(MotionAutoencoderConfig.preset(config.preset))
     objective = AutoencoderObjective(model.to(memory_format=torch.channels_last), normalization, config)
-    run = Run(config, objective, list(model.parameters()), dataset)
-    examples = next(iter(DataLoader(dataset, 4, shuffle=True)))
+    run = Run(config, objective, list(model.parameters()), dataset, dataset.sampler)
+    examples = next(iter(DataLoader(dataset, 4, sampler=dataset.sampler(4))))
     run.train(lambda: objective.sheet(examples))
     with run.averaged():
         whiten(model, objective, dataset)
@@ -116,12 +115,10 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
 
 
 @torch.no_grad()
-def whiten(
-    model: MotionAutoencoder, objective: AutoencoderObjective, dataset: PreparedMotion, batches: int = 20
-) -> None:
+def whiten(model: MotionAutoencoder, objective: AutoencoderObjective, dataset: Mixture, batches: int = 20) -> None:
     """Write the latents' mean and deviation into the model's configuration, so that diffusion sees unit variance."""
     latents = []
-    for _, batch in zip(range(batches), DataLoader(dataset, 8, shuffle=True), strict=False):
+    for batch in DataLoader(dataset, 8, sampler=dataset.sampler(8 * batches)):
         latents.append(model.encode(objective.slices(batch)).latent_dist.mode())
     every = torch.cat(latents).movedim(1, 0).flatten(1)
     model.register_to_config(latents_mean=tuple(every.mean(1).tolist()), latents_std=tuple(every.std(1).tolist()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,19 +13,16 @@ from torch import Tensor, nn
 
 from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
 from gid.models.photo_encoder import PhotoEncoder
-from gid.training.common import Run, RunConfig
+from gid.training.common import Run
 from gid.training.latents import LatentMotion
-from gid.training.mixture import Mixture
+from gid.training.mixture import Mixture, MixtureRunConfig
 
 
 @dataclass(frozen=True)
-class DenoiserTrainingConfig(RunConfig):
-    """Stages 3 and 4.
+class DenoiserTrainingConfig(MixtureRunConfig):
+    """Stages 3 and 4; ``data`` are folders of encoded latents.
 
     Attributes:
-        data: folders of encoded latents, scenes and clips.
-        shares: how often a row comes from each of them.
-        exclude: names of scenes left out.
         encoder: folder of the photo encoder of stage 2; its condition layers are trained along.
         denoiser: folder of a denoiser to start from; needed by stage 4.
         preset: sizes of the denoiser.
@@ -34,9 +31,6 @@ class DenoiserTrainingConfig(RunConfig):
         predicted_envelope: chance that the condition holds the predicted envelope rather than the true one.
     """
 
-    data: tuple[Path, ...] = ()
-    shares: tuple[float, ...] = ()
-    exclude: tuple[str, ...] = field(default=())
     encoder: Path = Path("runs/envelope/photo_encoder")
     denoiser: Path | None = None
     preset: Literal["paper", "small"] = "small"

@@ -6,7 +6,7 @@ alone is satisfied by the large still areas.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +18,20 @@ from torch.utils.data import DataLoader
 from gid.models.efficientnet import EfficientNetLite0, convert_reference_weights
 from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig
 from gid.normalization import envelope_of
-from gid.training.common import Run, RunConfig, tile
+from gid.training.common import Run, tile
 from gid.training.dataset import PreparedMotion
-from gid.training.mixture import Mixture
+from gid.training.mixture import Mixture, MixtureRunConfig
 
 
 @dataclass(frozen=True)
-class EnvelopeTrainingConfig(RunConfig):
+class EnvelopeTrainingConfig(MixtureRunConfig):
     """Stage 2.
 
     Attributes:
-        data: prepared training sets, scenes and clips.
-        shares: how often a row comes from each of them.
-        exclude: names of scenes left out.
         tune_late: train the trunk's late blocks too, at a tenth of the learning rate.
         correlation_weight: weight of one minus the correlation.
     """
 
-    data: tuple[Path, ...] = ()
-    shares: tuple[float, ...] = ()
-    exclude: tuple[str, ...] = field(default=())
     tune_late: bool = True
     correlation_weight: float = 1.0
 

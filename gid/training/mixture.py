@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, WeightedRandomSampler
+
+from gid.training.common import RunConfig
+
+
+@dataclass(frozen=True)
+class MixtureRunConfig(RunConfig):
+    """A run on several prepared training sets.
+
+    Attributes:
+        data: folders of prepared sets, scenes and clips.
+        shares: how often a row comes from each of them.
+        exclude: names of scenes left out of all of them.
+    """
+
+    data: tuple[Path, ...] = ()
+    shares: tuple[float, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 class Mixture(ConcatDataset[dict[str, Tensor]]):

@@ -1,0 +1,178 @@
+"""Numbers that compare predicted with measured motion, and that judge a loop. Pure functions, no model, no files.
+
+Energy maps are `SpectralVolume.motion_energy()`: root mean square displacement over time, in fractions of the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gid.spectrum import SpectralVolume
+
+BACKGROUND_SHARE = 0.1
+BACKGROUND_PERCENTILE = 0.95
+
+
+def motion_energy_correlation(predicted: Tensor, measured: Tensor) -> float:
+    """Pearson correlation of two energy maps (h, w); the predicted one is resampled to the measured one's size.
+
+    A map without variation says nothing about where motion is: its correlation counts as 0.
+    """
+    x = _matched(predicted, measured).flatten().double()
+    y = measured.flatten().double()
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(x.norm() * y.norm())
+    # Rounding leaves a constant map a variation of about 1e-16 of its value.
+    if scale <= 1e-12 * float(_matched(predicted, measured).abs().max() * measured.abs().max()) * x.numel():
+        return 0.0
+    return float(x @ y) / scale
+
+
+def background_mask(measured: Tensor) -> Tensor:
+    """(h, w) bool: where measured energy is under 10 % of its 95th percentile."""
+    top = torch.quantile(measured.flatten().double(), BACKGROUND_PERCENTILE)
+    return measured.double() < BACKGROUND_SHARE * top
+
+
+def background_leakage(predicted: Tensor, measured: Tensor) -> float:
+    """Mean predicted energy where the measured one is near zero, over the mean elsewhere; 0 is best, 1 is chance.
+
+    NaN if the picture has no still region, or nothing is predicted to move elsewhere.
+    """
+    still = background_mask(measured)
+    values = _matched(predicted, measured).double()
+    if not bool(still.any()) or bool(still.all()):
+        return math.nan
+    elsewhere = float(values[~still].mean())
+    return float(values[still].mean()) / elsewhere if elsewhere > 0 else math.nan
+
+
+def band_differences(predicted: Tensor, measured: Tensor, floor: float = 0.01) -> Tensor:
+    """(K,) level difference in dB, 20 log10(predicted / measured), of two amplitude spectra (K,).
+
+    Both are held above `floor` times the largest measured band (0.01: 40 dB below it), so that a band that is empty in
+    one clip does not decide.
+    """
+    least = floor * float(measured.max())
+    if least <= 0:
+        return torch.full_like(measured, math.nan, dtype=torch.float64)
+    return 20 * torch.log10(predicted.double().clamp_min(least) / measured.double().clamp_min(least))
+
+
+def log_spectral_distance(predicted: Tensor, measured: Tensor) -> float:
+    """Root mean square over the moving bands k >= 1 of `band_differences`, in dB, of amplitude spectra (K,)."""
+    return float(band_differences(predicted[1:], measured[1:]).square().mean().sqrt())
+
+
+def direction_agreement(predicted: SpectralVolume, measured: SpectralVolume) -> float:
+    """Mean cos(2 angle) between the main axes of motion, weighted by how strongly the measured one has an axis.
+
+    1: same axes everywhere; 0: chance; -1: perpendicular. Angles are those of the picture (`image_size`, or the maps').
+    """
+    height, width = measured.coefficients.shape[-2:]
+    size = measured.image_size or (width, height)
+    p = _axis(predicted.resize(height, width), size)
+    m = _axis(measured, size)
+    # (c, s) = (xx - yy, 2 xy) is the doubled-angle vector of the main axis, its length the axis's excess power.
+    lengths = torch.linalg.vector_norm(p, dim=0) * torch.linalg.vector_norm(m, dim=0)
+    cosine = torch.where(lengths > 0, (p * m).sum(0) / lengths.clamp_min(1e-300), 0.0)
+    weight = torch.linalg.vector_norm(m, dim=0)
+    total = float(weight.sum())
+    return float((cosine * weight).sum()) / total if total > 0 else math.nan
+
+
+def coherence_length(volume: SpectralVolume, threshold: float = math.exp(-1)) -> float:
+    """Distance, as a fraction of the image width, at which neighbours' motions stop resembling each other.
+
+    The normalised correlation C(d) = Re sum_p <S(p), S(p+d)> / sum_p |S(p)| |S(p+d)| over bands k >= 1, averaged over
+    horizontal and vertical shifts of d cells, falls below 1/e there (linearly interpolated). If it never does, the
+    longest shift tried (half the shorter side). Cells are taken as square, as in a volume of the picture's aspect.
+    """
+    field = volume.coefficients[1:].flatten(0, 1)
+    rows, columns = field.shape[-2:]
+    previous = 1.0
+    longest = max(1, min(rows, columns) // 2)
+    for distance in range(1, longest + 1):
+        pairs = (
+            (field[:, :, :-distance], field[:, :, distance:]),
+            (field[:, :-distance], field[:, distance:]),
+        )
+        product = sum(float((a * b.conj()).real.sum()) for a, b in pairs)
+        size = sum(float((_length(a) * _length(b)).sum()) for a, b in pairs)
+        value = product / size if size > 0 else 0.0
+        if value < threshold:
+            return (distance - 1 + (previous - threshold) / (previous - value)) / columns
+        previous = value
+    return longest / columns
+
+
+def seam_ratio(sequence: Tensor) -> float:
+    """Step across the wrap over the median interior step of a loop (N, ...), N >= 3; steps are mean |difference|.
+
+    1 is seamless. 0 if nothing moves at all; infinite if only the wrap moves. Displacements and rendered frames alike.
+    """
+    if sequence.shape[0] < 3:
+        raise ValueError(f"a loop of {sequence.shape[0]} frames has no interior; at least 3 are needed")
+    values = sequence.double() if sequence.is_floating_point() else sequence.to(torch.float64)
+    steps = (values[1:] - values[:-1]).abs().flatten(1).mean(1)
+    wrap = float((values[0] - values[-1]).abs().mean())
+    interior = float(steps.quantile(0.5))
+    if interior == 0:
+        return 0.0 if wrap == 0 else math.inf
+    return wrap / interior
+
+
+def diversity(volumes: Sequence[SpectralVolume]) -> float:
+    """Mean over pairs of rms(S_a - S_b) / sqrt(rms(S_a) rms(S_b)), bands k >= 1.
+
+    0: every seed gives the same motion; sqrt(2): unrelated motions of one strength. NaN for fewer than two volumes.
+    """
+    ratios = []
+    for a, b in combinations(volumes, 2):
+        x, y = a.coefficients[1:], b.coefficients[1:]
+        scale = math.sqrt(float(x.abs().square().mean().sqrt()) * float(y.abs().square().mean().sqrt()))
+        ratios.append(float((x - y).abs().square().mean().sqrt()) / scale if scale > 0 else 0.0)
+    return sum(ratios) / len(ratios) if ratios else math.nan
+
+
+def temporal_sharpness(frames: Tensor) -> Tensor:
+    """(N,) mean gradient magnitude of each frame (N, 3, H, W) over that of frame 0; under 1 is blurrier."""
+    grey = frames.double().mean(1)
+    across = (grey[:, :-1, 1:] - grey[:, :-1, :-1]).square()
+    down = (grey[:, 1:, :-1] - grey[:, :-1, :-1]).square()
+    gradient = (across + down).sqrt().mean((1, 2))
+    return gradient / gradient[0].clamp_min(1e-12)
+
+
+def psnr(image: Tensor, reference: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images in [0, 1]; infinite if equal."""
+    error = float((image.double() - reference.double()).square().mean())
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def _matched(predicted: Tensor, measured: Tensor) -> Tensor:
+    if predicted.ndim != 2 or measured.ndim != 2:
+        raise ValueError(f"energy maps are {tuple(predicted.shape)} and {tuple(measured.shape)}; both must be (h, w)")
+    if predicted.shape == measured.shape:
+        return predicted
+    shrinks = predicted.numel() > measured.numel()
+    return F.interpolate(
+        predicted[None, None].float(), measured.shape, mode="bilinear", align_corners=False, antialias=shrinks
+    )[0, 0]
+
+
+def _axis(volume: SpectralVolume, size: tuple[int, int]) -> Tensor:
+    """(2, h, w) doubled-angle vector of the axis of motion, from the 2x2 covariance over time, in pixels squared."""
+    moving = volume.coefficients[1:].to(torch.complex128)
+    x, y = moving[:, 0] * size[0], moving[:, 1] * size[1]
+    return torch.stack([(x.abs() ** 2 - y.abs() ** 2).sum(0), 2 * (x * y.conj()).real.sum(0)])
+
+
+def _length(field: Tensor) -> Tensor:
+    return field.abs().square().sum(0).sqrt()
