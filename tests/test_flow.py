@@ -286,6 +286,8 @@ def test_prepare_is_resumable_and_reads_back(tmp_path: Path) -> None:
     assert coefficients.shape == (8, 4, 8, 16)
     assert load_pairs(out, ["sway"])[0].clip == "sway"
     assert len(measured_pairs(tmp_path / "clips", out, starts=2)) == 2
+    assert [pair.name for pair in measured_pairs(out, tmp_path / "unused")] == ["sway_000", "sway_020"]
+    assert not (tmp_path / "unused").exists()
 
 
 def test_open_clips_pass_the_rules(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
