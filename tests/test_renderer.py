@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gid.models.projection import fill, look_up, project
-from gid.models.renderer import Renderer, RendererConfig
+from gid.models.renderer import Decoder, Renderer, RendererConfig, decode_where
 
 
 def scene(height: int = 40, width: int = 56) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -93,6 +93,24 @@ def test_trained_corrections_stay_near_defects(renderer):
     smooth = torch.full_like(flow, 1.3)
     ones = torch.ones_like(importance)
     assert torch.equal(render(wild, photo, smooth, ones), render(renderer, photo, smooth, ones))
+
+
+def test_decoding_tiles_is_decoding_the_picture():
+    torch.manual_seed(4)
+    config = RendererConfig()
+    decoder = Decoder(config).eval()
+    torch.nn.init.normal_(decoder.last.weight, std=0.1)
+    picture = torch.randn(1, Decoder.picture_channels, 200, 312)
+    features = [torch.randn(1, c + 1, 100 >> i, 156 >> i) for i, c in enumerate(config.feature_channels)]
+    gate = torch.zeros(1, 1, 200, 312)
+    gate[..., 70:75, 70:75] = gate[..., 195:, 300:] = 1
+    with torch.no_grad():
+        whole, tiled = decoder(picture, features), decode_where(decoder, picture, features, gate)
+    inside = tiled[..., 64:128, 64:128] - whole[..., 64:128, 64:128]
+    assert inside.abs().max() < 0.1 * whole.std()
+    assert inside[..., 6:11, 6:11].abs().max() < 0.05 * whole.std()
+    assert torch.all(tiled[..., :64, :] == 0)
+    assert torch.any(tiled[..., 195:, 300:] != 0)
 
 
 def test_gradients_reach_every_weight():

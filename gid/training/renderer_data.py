@@ -31,8 +31,8 @@ class PairsConfig:
 
     width: int = 320
     height: int = 192
-    frames: int = 4
-    samples: int = 24
+    frames: int = 3
+    samples: int = 16
 
 
 def write_pairs(folder: Path, seeds: range, config: PairsConfig | None = None) -> None:
