@@ -120,7 +120,7 @@ def seam_ratio(sequence: Tensor) -> float:
     if sequence.shape[0] < 3:
         raise ValueError(f"a loop of {sequence.shape[0]} frames has no interior; at least 3 are needed")
     values = sequence.double() if sequence.is_floating_point() else sequence.to(torch.float64)
-    steps = (values[1:] - values[:-1]).abs().flatten(1).mean(1)
+    steps = (values[1:] - values[:-1]).abs().reshape(len(values) - 1, -1).mean(1)
     wrap = float((values[0] - values[-1]).abs().mean())
     interior = float(steps.quantile(0.5))
     if interior == 0:
