@@ -318,7 +318,8 @@ def to_volume(
     fractions = trajectories / np.asarray(size, np.float32)[None, :, None, None]
     if not periodic:
         seconds = np.arange(num_frames) / fps
-        seconds = seconds[seconds * clip_fps <= len(fractions) - 1 + 1e-6]
+        # Half a frame past the last one still shows the last one: 5 s at 29 fps fill 150 frames.
+        seconds = seconds[seconds * clip_fps <= len(fractions) - 0.5]
         if len(seconds) < 2 * num_bands:
             raise ValueError(
                 f"the clip is {len(fractions) / clip_fps:.2f} s long from its start frame; {num_bands} frequency bands "

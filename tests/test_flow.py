@@ -169,6 +169,12 @@ def test_open_clip_is_resampled() -> None:
     np.testing.assert_allclose(again, np.sin(2 * np.pi * 0.4 * np.arange(150) / 30), atol=0.02)
 
 
+@pytest.mark.parametrize(("count", "clip_fps", "expected"), [(145, 29.0, 150), (150, 30.0, 150), (75, 30.0, 75)])
+def test_open_clip_length(count: int, clip_fps: float, expected: int) -> None:
+    field = np.zeros((count, 2, 2, 2), np.float32)
+    assert to_volume(field, (10, 10), clip_fps, False, 16, 150, 30.0).num_frames == expected
+
+
 @pytest.mark.parametrize(("count", "periodic"), [(20, False), (20, True)])
 def test_too_short(count: int, periodic: bool) -> None:
     with pytest.raises(ValueError, match="need at least"):
