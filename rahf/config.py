@@ -56,6 +56,8 @@ class RAHFConfig:
     heatmap_stages: tuple[int, ...] = (768, 384, 384, 192)
     score_channels: tuple[int, ...] = (768, 384, 192, 96, 48, 12)
     score_hidden: tuple[int, ...] = (512, 128)
+    # "image" or "text" hides that input: an ablation that says how much the other one tells by itself.
+    blind: str = ""
     # Where the weights come from and on what terms; "" for weights that nobody has trained.
     weights_source: str = ""
     weights_license: str = ""
@@ -67,6 +69,8 @@ class RAHFConfig:
                 object.__setattr__(self, field.name, tuple(value))
         if self.variant not in VARIANTS:
             raise ValueError(f"variant is {self.variant!r}; it must be one of {', '.join(VARIANTS)}")
+        if self.blind not in ("", "image", "text"):
+            raise ValueError(f"blind is {self.blind!r}; it must be empty, 'image' or 'text'")
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "

@@ -146,7 +146,10 @@ class RAHF(
 
     def encode_image(self, images: Tensor) -> Tensor:
         """(B,3,H,W) in [0, 1] -> visual tokens (B,1+g·g,C), the class token first."""
-        tokens = self.vit(pixel_values=self.prepare(images)).last_hidden_state
+        pixels = self.prepare(images)
+        if self.config.blind == "image":
+            pixels = torch.zeros_like(pixels)
+        tokens = self.vit(pixel_values=pixels).last_hidden_state
         return self.visual_token_projection(tokens)
 
     def fuse(self, visual: Tensor, text: TextTokens) -> Fused:

@@ -158,6 +158,8 @@ def encode_prompts(prompts: Sequence[str], config: RAHFConfig, tokenizer: TextTo
     Raises ValueError for a prompt without words or one longer than the model reads.
     """
     cleaned = [check_prompt(prompt) for prompt in prompts]
+    if config.blind == "text":
+        cleaned = ["unknown"] * len(cleaned)
     if config.variant == "multi_head":
         return _encode(cleaned, config, tokenizer)
     return {name: _encode([f"{task} {text}" for text in cleaned], config, tokenizer) for name, task in TASKS.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from rahf.config import HEATMAPS, PRESETS, SCORES, TASKS, WORDS, RAHFConfig, preset
 from rahf.heads import ChannelNorm, HeatmapHead, ScoreHead
@@ -44,6 +45,20 @@ def test_public_heads_have_the_released_sizes() -> None:
     assert sum(parameter.numel() for parameter in score.parameters()) / 1e6 == pytest.approx(12.4, abs=0.05)
     linear = score.state_dict()
     assert [tuple(linear[f"linear_layers.{i}.weight"].shape) for i in (0, 2, 4)] == [(512, 6912), (128, 512), (1, 128)]
+
+
+def test_scores_alone_cost_at_most_two_fifths_of_everything() -> None:
+    """Counted in floating-point operations, without weights or pixels: a full pass is 1.9 TFLOP as described."""
+    with torch.device("meta"):
+        model, image = RAHF(preset("public")), torch.empty(1, 3, 384, 384)
+        text = TextTokens(torch.zeros(1, 32, dtype=torch.long), torch.ones(1, 32, dtype=torch.bool))
+        targets = torch.zeros(1, 32, dtype=torch.long)
+    with torch.no_grad(), FlopCounterMode(display=False) as full:
+        model(image, text, targets=targets)
+    with torch.no_grad(), FlopCounterMode(display=False) as scores_only:
+        model(image, text, heatmaps=())
+    assert full.get_total_flops() == pytest.approx(1.9e12, rel=0.05)
+    assert scores_only.get_total_flops() < 0.4 * full.get_total_flops()
 
 
 def test_paper_preset_is_vit_b_at_512() -> None:

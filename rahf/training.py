@@ -1,0 +1,220 @@
+"""Training: resumable, on one processor or many (`accelerate launch -m rahf.cli train ...`)."""
+
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from .batches import Batch, LossWeights, collate, losses, weigh
+from .data.augment import Augmentation
+from .data.samples import SampleSource
+from .model import RAHF
+from .prompts import TextTokenizer
+
+logger = logging.getLogger(__name__)
+
+STATE = "state"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. `batch_size` is that of all processes together; `save_every` and `log_every` count steps."""
+
+    steps: int = 20_000
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    warmup: int = 500
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+    workers: int = 0
+    mixed_precision: str = "no"
+    save_every: int = 500
+    log_every: int = 50
+    weights: LossWeights = field(default_factory=LossWeights)
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "warmup", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then the paper's reciprocal square root."""
+    return config.learning_rate * min((step + 1) / config.warmup, math.sqrt(config.warmup / (step + 1)))
+
+
+def batch_indices(step: int, count: int, config: TrainConfig) -> list[int]:
+    """The samples of a step: passes over the whole set, each in its own order, decided by the seed and step alone."""
+    first = step * config.batch_size
+    chosen: list[int] = []
+    for number in range(first // count, (first + config.batch_size - 1) // count + 1):
+        order = np.random.default_rng([config.seed, number]).permutation(count)
+        start, stop = max(first - number * count, 0), min(first + config.batch_size - number * count, count)
+        chosen += order[start:stop].tolist()
+    return chosen
+
+
+def train(
+    model: RAHF,
+    source: SampleSource,
+    tokenizer: TextTokenizer,
+    out: str | Path,
+    config: TrainConfig,
+    on_log: Callable[[int, dict[str, float]], None] | None = None,
+) -> Path:
+    """Train `model` on `source`; weights, configuration and `log.jsonl` go to the folder `out`.
+
+    A folder that holds a state goes on from it, giving what an uninterrupted run gives. Raises ValueError if that state
+    was made with another configuration, or if there is nothing to train on.
+    """
+    if not len(source):
+        raise ValueError("there is no sample to train on")
+    out = Path(out)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # the unused pooler
+    )
+    if config.batch_size % accelerator.num_processes:
+        raise ValueError(f"batch_size {config.batch_size} is no multiple of {accelerator.num_processes} processes")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    start = _resume(accelerator, out, config)
+    loader = _loader(source, model, tokenizer, config, start, accelerator)
+    wrapped.train()
+    sums: dict[str, float] = {}
+    progress = tqdm(loader, total=config.steps, initial=start, disable=not accelerator.is_main_process)
+    for step, batch in enumerate(progress, start=start):
+        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout goes on as it would have
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        found = _step(wrapped, batch.to(accelerator.device), tokenizer, optimizer, accelerator, config)
+        for name, loss in found.items():
+            sums[name] = sums.get(name, 0.0) + float(loss.detach())
+        if (step + 1) % config.log_every == 0 and accelerator.is_main_process:
+            means = {name: value / config.log_every for name, value in sums.items()}
+            sums = {}
+            progress.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+            _log(out, step + 1, means)
+            if on_log is not None:
+                on_log(step + 1, means)
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            _save(accelerator, model, out, step + 1, config)
+    return out
+
+
+def _step(
+    model: torch.nn.Module,
+    batch: Batch,
+    tokenizer: TextTokenizer,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    config: TrainConfig,
+) -> dict[str, Tensor]:
+    with accelerator.autocast():
+        output = model(batch.images, batch.texts, targets=batch.targets.ids)
+        found = losses(output, batch, tokenizer)
+        total = weigh(found, config.weights)
+    if not torch.isfinite(total):
+        values = {name: float(loss) for name, loss in found.items()}
+        raise ValueError(f"the loss is not finite ({values}); lower the learning rate or train in float32")
+    optimizer.zero_grad()
+    accelerator.backward(total)
+    accelerator.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    return {**found, "total": total}
+
+
+class _Steps(Dataset):
+    """Item n is the batch of step n, or this process's part of it."""
+
+    def __init__(
+        self, source: SampleSource, model: RAHF, tokenizer: TextTokenizer, config: TrainConfig, rank: int, ranks: int
+    ) -> None:
+        self.source, self.tokenizer, self.config = source, tokenizer, config
+        self.model_config, self.rank, self.ranks = model.config, rank, ranks
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        indices = batch_indices(step, len(self.source), self.config)[self.rank :: self.ranks]
+        samples = []
+        for index in indices:
+            sample = self.source[index]
+            if self.config.augmentation is not None:
+                sample = self.config.augmentation(sample, np.random.default_rng([self.config.seed, step, index]))
+            samples.append(sample)
+        return collate(samples, self.model_config, self.tokenizer)
+
+
+def _loader(
+    source: SampleSource,
+    model: RAHF,
+    tokenizer: TextTokenizer,
+    config: TrainConfig,
+    start: int,
+    accelerator: Accelerator,
+) -> Iterator[Batch]:
+    steps = _Steps(source, model, tokenizer, config, accelerator.process_index, accelerator.num_processes)
+    return iter(DataLoader(steps, batch_size=None, sampler=range(start, config.steps), num_workers=config.workers))
+
+
+def _resume(accelerator: Accelerator, out: Path, config: TrainConfig) -> int:
+    folder, old = out / STATE, out / f"{STATE}.old"
+    if not folder.is_dir() and old.is_dir():  # stopped between the two renamings of a save
+        folder = old
+    if not folder.is_dir():
+        return 0
+    note = json.loads((folder / "train.json").read_text(encoding="utf-8"))
+    kept, now = note["config"], json.loads(json.dumps(asdict(config)))
+    changed = sorted(name for name in now if kept.get(name) != now[name] and name not in _MAY_CHANGE)
+    if changed:
+        raise ValueError(
+            f"{folder} was trained with other {', '.join(changed)}; name another folder or the same settings"
+        )
+    accelerator.load_state(str(folder))
+    logger.info("going on from step %d", note["step"])
+    return int(note["step"])
+
+
+_MAY_CHANGE = {"steps", "workers", "save_every", "log_every"}
+
+
+def _save(accelerator: Accelerator, model: RAHF, out: Path, step: int, config: TrainConfig) -> None:
+    """State for going on, and weights for use; each replaces the one before only when it is whole."""
+    beside, folder = out / f"{STATE}.part", out / STATE
+    if accelerator.is_main_process:
+        shutil.rmtree(beside, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(beside))
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return
+    (beside / "train.json").write_text(json.dumps({"step": step, "config": asdict(config)}, indent=1), encoding="utf-8")
+    old = out / f"{STATE}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.is_dir():
+        os.rename(folder, old)
+    os.rename(beside, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    accelerator.unwrap_model(model).save_pretrained(out)
+
+
+def _log(out: Path, step: int, means: dict[str, float]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "log.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **means}) + "\n")
