@@ -17,9 +17,10 @@ from gid.spectrum import SpectralVolume
 
 ASSETS = Path(__file__).resolve().parent / "static" / "poke"
 
-# Runs once when the canvas is mounted. Not a module and not async, so it imports the real modules by URL.
+# Runs once when the canvas is mounted. Not a module and not async, so it imports the real modules by URL. `settings`
+# stands in the script itself: an event that skips this output before its tab was ever opened loses all props.
 BOOT = """
-const base = new URL("gradio_api/file=" + encodeURI(props.assets) + "/", document.baseURI);
+const base = new URL("gradio_api/file=" + encodeURI(settings.assets) + "/", document.baseURI);
 const show = (canvas) => {
   const value = props.value;
   if (value && value.photo && value.motion) canvas.load({ photo: value.photo.url, motion: value.motion.url });
@@ -33,7 +34,7 @@ import(new URL("canvas.js", base)).then(async ({ PokeCanvas }) => {
   const names = ["accumulate.vert", "accumulate.frag", "warp.vert", "warp.frag"];
   const shaders = Object.fromEntries(await Promise.all(names.map(text)));
   const canvas = new PokeCanvas(element, {
-    mode: props.mode,
+    mode: settings.mode,
     shaders,
     onPoke: (gesture) => trigger("poke", { ...gesture, key: props.value ? props.value.key : null }),
   });
@@ -100,10 +101,8 @@ class PokeCanvas(gr.HTML):
             value,
             html_template=(ASSETS / "canvas.html").read_text(encoding="utf-8"),
             css_template=(ASSETS / "poke.css").read_text(encoding="utf-8"),
-            js_on_load=BOOT,
+            js_on_load=f"const settings = {json.dumps({'mode': mode, 'assets': ASSETS.as_posix()})};{BOOT}",
             apply_default_css=False,
-            mode=mode,
-            assets=ASSETS.as_posix(),
             **kwargs,
         )
 
