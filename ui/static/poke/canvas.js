@@ -95,6 +95,7 @@ export class PokeCanvas {
    */
   async load({ photo, motion }) {
     const generation = ++this.generation;
+    this.loaded = { photo, motion };
     this.clear();
     this.say("Loading the motion");
     try {
