@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gid.models.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0
 
 # log of the envelope, as a fraction of sqrt(width * height): what the head's zero and unit output mean.
-LOG_ENVELOPE_FLOOR = -9.2
+LOG_ENVELOPE_FLOOR = -8.1
 LOG_ENVELOPE_MEAN = -6.5
 LOG_ENVELOPE_STD = 1.5
 

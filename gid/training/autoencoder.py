@@ -80,8 +80,8 @@ class AutoencoderObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         slices = self.slices(batch)
-        posterior = self.model.encode(slices).latent_dist
-        output = self.model.decode(posterior.sample()).sample.float()
+        posterior = self.model.posterior(slices)
+        output = self.model.reconstruct(posterior.sample()).float()
         l1 = F.l1_loss(output, slices)
         gradient = multi_scale_gradient(output, slices)
         loss = l1 + GRADIENT_WEIGHT * gradient + KL_WEIGHT * posterior.kl().float().mean()
@@ -91,14 +91,15 @@ class AutoencoderObjective(nn.Module):
     def sheet(self, batch: dict[str, Tensor]) -> np.ndarray:
         """uint8 (H, W, 3): slices (real x, real y) beside their reconstructions."""
         slices = self.slices(batch)[:24]
-        output = self.model.decode(self.model.encode(slices).latent_dist.mode()).sample
+        output = self.model.reconstruct(self.model.posterior(slices).mode())
         rows = torch.cat([slices[:, :1], output[:, :1], slices[:, 2:3], output[:, 2:3]], dim=3)
         return tile(rows / 3 + 0.5, columns=2)
 
 
 def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     """Train, whiten the latents, write ``autoencoder/`` and ``normalization.json`` into ``config.out``."""
-    dataset = Mixture([PreparedMotion(folder, set(config.exclude)) for folder in config.data], config.shares)
+    parts = [PreparedMotion(folder, set(config.exclude), arrays=("coefficients",)) for folder in config.data]
+    dataset = Mixture(parts, config.shares)
     torch.manual_seed(config.seed)
     normalization = fit_normalization(dataset, config.envelope)
     model = MotionAutoencoder.from_preset(MotionAutoencoderConfig.preset(config.preset))
@@ -119,6 +120,6 @@ def whiten(model: MotionAutoencoder, objective: AutoencoderObjective, dataset: M
     """Write the latents' mean and deviation into the model's configuration, so that diffusion sees unit variance."""
     latents = []
     for batch in DataLoader(dataset, 8, sampler=dataset.sampler(8 * batches)):
-        latents.append(model.encode(objective.slices(batch)).latent_dist.mode())
+        latents.append(model.posterior(objective.slices(batch)).mode())
     every = torch.cat(latents).movedim(1, 0).flatten(1)
     model.register_to_config(latents_mean=tuple(every.mean(1).tolist()), latents_std=tuple(every.std(1).tolist()))

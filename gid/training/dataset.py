@@ -1,11 +1,12 @@
 """The training set of the motion model: photos' early features beside their motion, prepared once.
 
 The first blocks of the pretrained trunk stay frozen, so they run once for each (augmented) photo and their output is
-kept; every later stage reads memory-mapped arrays. One folder, four arrays of N rows:
+kept; every later stage reads memory-mapped arrays, only those it needs. One folder, five arrays of N rows:
 
     stride4.npy       float16 (N, 24, h, w)       trunk level at stride 4, at motion size
     stride8.npy       float16 (N, 40, h/2, w/2)   trunk level at stride 8
     coefficients.npy  float16 (N, K, 4, h, w)     fractions of sqrt(width * height), times COEFFICIENT_SCALE
+    envelope.npy      float16 (N, 1, h, w)        amplitude envelope of the coefficients, in the same unit
     thumbnails.npy    uint8 (N, 3, h, w)          the photo, for the sample sheets
     index.json        names and sizes
 """
@@ -26,7 +27,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from gid.models.efficientnet import EfficientNetLite0
-from gid.normalization import to_isotropic
+from gid.normalization import envelope_of, to_isotropic
 from gid.training.augmentation import AugmentationConfig, augment
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ def _write(
         "stride4": levels[1].half(),
         "stride8": levels[2].half(),
         "coefficients": (coefficients * COEFFICIENT_SCALE).half(),
+        "envelope": (envelope_of(coefficients) * COEFFICIENT_SCALE).half(),
         "thumbnails": (thumbnails * 255).round().byte(),
     }
     start = len(names)
@@ -141,11 +143,20 @@ def _write(
     names.extend(pair.name for pair in batch)
 
 
-class PreparedMotion(Dataset[dict[str, Tensor]]):
-    """Rows of a prepared training set (see the module's text); coefficients in fractions of sqrt(width * height)."""
+ARRAYS = ("stride4", "stride8", "coefficients", "envelope", "thumbnails")
 
-    def __init__(self, folder: Path, exclude: set[str] | None = None, only: set[str] | None = None) -> None:
-        """Open ``folder``; ``exclude`` and ``only`` choose rows by scene name.
+
+class PreparedMotion(Dataset[dict[str, Tensor]]):
+    """Rows of a prepared training set (see the module's text); motion in fractions of sqrt(width * height)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        exclude: set[str] | None = None,
+        only: set[str] | None = None,
+        arrays: tuple[str, ...] = ARRAYS,
+    ) -> None:
+        """Open ``folder``; ``exclude`` and ``only`` choose rows by scene name, ``arrays`` what a row holds.
 
         Raises:
             ValueError: if the folder holds no finished training set, or no row is left.
@@ -160,10 +171,7 @@ class PreparedMotion(Dataset[dict[str, Tensor]]):
         if not self.rows:
             raise ValueError(f"no row of {folder} is left after the choice by scene")
         self.names = [names[i] for i in self.rows]
-        self.arrays = {
-            key: np.load(folder / f"{key}.npy", mmap_mode="r")
-            for key in ("stride4", "stride8", "coefficients", "thumbnails")
-        }
+        self.arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in arrays}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -171,5 +179,7 @@ class PreparedMotion(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         row = self.rows[index]
         sample = {key: torch.from_numpy(np.array(array[row])) for key, array in self.arrays.items()}
-        sample["coefficients"] = sample["coefficients"].float() / COEFFICIENT_SCALE
+        for key in ("coefficients", "envelope"):
+            if key in sample:
+                sample[key] = sample[key].float() / COEFFICIENT_SCALE
         return sample

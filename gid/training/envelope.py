@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from gid.models.efficientnet import EfficientNetLite0, convert_reference_weights
 from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig
-from gid.normalization import envelope_of
 from gid.training.common import Run, tile
 from gid.training.dataset import PreparedMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
@@ -29,11 +28,18 @@ class EnvelopeTrainingConfig(MixtureRunConfig):
 
     Attributes:
         tune_late: train the trunk's late blocks too, at a tenth of the learning rate.
+        log_weight: weight of the Huber loss of the log envelope.
         correlation_weight: weight of one minus the correlation.
     """
 
-    tune_late: bool = True
+    tune_late: bool = False
+    log_weight: float = 0.3
     correlation_weight: float = 1.0
+    batch_size: int = 16
+    steps: int = 400
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    ema_decay: float = 0.97
 
 
 def pretrained_trunk() -> EfficientNetLite0:
@@ -52,9 +58,9 @@ def pretrained_trunk() -> EfficientNetLite0:
     return trunk.eval()
 
 
-def log_envelope(coefficients: Tensor) -> Tensor:
-    """(B, K, 4, h, w) in fractions of sqrt(w h) -> (B, 1, h, w) log of the amplitude envelope, floored."""
-    return envelope_of(coefficients).clamp_min(float(np.exp(LOG_ENVELOPE_FLOOR))).log()
+def log_envelope(envelope: Tensor) -> Tensor:
+    """Envelope (B, 1, h, w) in fractions of sqrt(w h) -> its log, floored where motion cannot be told from noise."""
+    return envelope.clamp_min(float(np.exp(LOG_ENVELOPE_FLOOR))).log()
 
 
 def picture_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -68,9 +74,10 @@ def picture_correlation(a: Tensor, b: Tensor) -> Tensor:
 class EnvelopeObjective(nn.Module):
     """Huber on the log envelope and the correlation of the envelopes, over early features."""
 
-    def __init__(self, encoder: PhotoEncoder, correlation_weight: float) -> None:
+    def __init__(self, encoder: PhotoEncoder, log_weight: float, correlation_weight: float) -> None:
         super().__init__()
         self.encoder = encoder
+        self.log_weight = log_weight
         self.correlation_weight = correlation_weight
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
@@ -80,19 +87,21 @@ class EnvelopeObjective(nn.Module):
         return self.encoder.envelope_head(levels).float()
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        target = log_envelope(batch["coefficients"])
+        target = log_envelope(batch["envelope"])
         prediction = self.predict(batch)
         huber = F.smooth_l1_loss(prediction, target, beta=0.5)
         correlation = picture_correlation(prediction.exp() * 100, target.exp() * 100)
         # Pictures that hardly move have no shape worth correlating with.
         moves = (target.exp().amax(dim=(1, 2, 3)) > 2e-3).float()
         miss = ((1 - correlation) * moves).sum() / moves.sum().clamp_min(1)
-        return huber + self.correlation_weight * miss, {"huber": huber.detach(), "correlation": 1 - miss.detach()}
+        loss = self.log_weight * huber + self.correlation_weight * miss
+        return loss, {"huber": huber.detach(), "correlation": 1 - miss.detach()}
 
 
 def train_envelope(config: EnvelopeTrainingConfig) -> Path:
     """Train the envelope head (and late trunk) and write ``photo_encoder/`` into ``config.out``."""
-    parts = [PreparedMotion(folder, set(config.exclude)) for folder in config.data]
+    arrays = ("stride4", "stride8", "envelope", "thumbnails")
+    parts = [PreparedMotion(folder, set(config.exclude), arrays=arrays) for folder in config.data]
     dataset = Mixture(parts, config.shares)
     torch.manual_seed(config.seed)
     encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
@@ -102,7 +111,7 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
     encoder.requires_grad_(False)
     for parameter in head + (late if config.tune_late else []):
         parameter.requires_grad_(True)
-    objective = EnvelopeObjective(encoder, config.correlation_weight)
+    objective = EnvelopeObjective(encoder, config.log_weight, config.correlation_weight)
     groups = [{"params": head}]
     if config.tune_late:
         groups.append({"params": late, "lr": config.learning_rate / 10})
@@ -119,7 +128,7 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
 @torch.no_grad()
 def envelope_sheet(objective: EnvelopeObjective, batch: dict[str, Tensor]) -> np.ndarray:
     """uint8 (H, W, 3): photo | measured | predicted envelope, a row each."""
-    target, prediction = log_envelope(batch["coefficients"]).exp(), objective.predict(batch).exp()
+    target, prediction = log_envelope(batch["envelope"]).exp(), objective.predict(batch).exp()
     top = target.flatten(1).quantile(0.99, dim=1).clamp_min(1e-3)[:, None, None, None]
     maps = [(value / top).expand(-1, 3, -1, -1) for value in (target, prediction)]
     rows = torch.cat([batch["thumbnails"].float() / 255, *maps], dim=3)

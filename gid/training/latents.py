@@ -83,7 +83,7 @@ def _encode(
         "level8": F.avg_pool2d(stride8, 2),
         "level16": level16.float(),
         "level32": level32.float(),
-        "envelope": F.avg_pool2d(log_envelope(batch["coefficients"]), 4),
+        "envelope": F.avg_pool2d(log_envelope(batch["envelope"]), 4),
         "predicted": F.avg_pool2d(encoder.envelope_head(levels).float(), 4),
     }
 
@@ -103,6 +103,7 @@ class LatentMotion(Dataset[dict[str, Tensor]]):
         self.rows = [i for i, name in enumerate(names) if name not in (exclude or set())]
         if not self.rows:
             raise ValueError(f"no row of {folder} is left after the choice by scene")
+        self.names = [names[i] for i in self.rows]
         self.arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in ARRAYS}
 
     def __len__(self) -> int:

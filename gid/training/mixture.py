@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, cast
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, WeightedRandomSampler
@@ -27,10 +29,20 @@ class MixtureRunConfig(RunConfig):
     exclude: tuple[str, ...] = ()
 
 
-class Mixture(ConcatDataset[dict[str, Tensor]]):
-    """Data sets one after the other, with weights that give each its share of the rows drawn."""
+class NamedRows(Protocol):
+    """A data set whose rows belong to named scenes."""
 
-    def __init__(self, parts: Sequence[Dataset[dict[str, Tensor]]], shares: Sequence[float]) -> None:
+    names: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+
+class Mixture(ConcatDataset[dict[str, Tensor]]):
+    """Data sets one after the other; each gets its share of the rows drawn, and each name in it as much as another."""
+
+    def __init__(self, parts: Sequence[NamedRows], shares: Sequence[float]) -> None:
         """Join ``parts``.
 
         Raises:
@@ -38,9 +50,11 @@ class Mixture(ConcatDataset[dict[str, Tensor]]):
         """
         if not parts or len(parts) != len(shares) or min(shares) <= 0:
             raise ValueError(f"{len(parts)} data sets and shares {tuple(shares)}; give one positive share for each set")
-        super().__init__(parts)
-        sizes = [len(part) for part in parts]  # type: ignore[arg-type]
-        self.weights = [share / size for size, share in zip(sizes, shares, strict=True) for _ in range(size)]
+        super().__init__(cast("Sequence[Dataset[dict[str, Tensor]]]", parts))
+        self.weights: list[float] = []
+        for part, share in zip(parts, shares, strict=True):
+            counts = Counter(part.names)
+            self.weights += [share / len(counts) / counts[name] for name in part.names]
 
     def sampler(self, rows: int) -> WeightedRandomSampler:
         """Draws ``rows`` rows by share, with replacement."""
