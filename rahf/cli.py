@@ -106,20 +106,20 @@ def rank(
     predictor = Predictor.from_pretrained(weights, device)
     found = list(predictor.predict_folder(folder, read_prompts(prompts), batch_size))
     order = ranked([feedback for _, feedback in found], chosen)
-    rows = [
-        {
-            "file": found[place][0].name,
-            "value": value,
-            "scores": found[place][1].scores,
-            "against": found[place][1].reasons(),
-        }
-        for place, value in order
-    ]
     if as_json:
+        rows = [
+            {
+                "file": found[place][0].name,
+                "value": value,
+                **found[place][1].to_dict(),
+                "against": found[place][1].reasons(),
+            }
+            for place, value in order
+        ]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    for row in rows:
-        typer.echo(f"{row['value']:.3f} {row['file']}  {'; '.join(row['against'])}")
+    for place, value in order:
+        typer.echo(f"{value:.3f} {found[place][0].name}  {'; '.join(found[place][1].reasons())}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from .images import ImageSource, load_image
 PANEL = 320
 MARGIN = 16
 LINE = 22
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 INK, PALE = (30, 30, 36), (232, 232, 236)
 
 
@@ -44,14 +45,13 @@ def report(image: ImageSource, feedback: Feedback) -> Image.Image:
     for place, (name, value) in enumerate(feedback.scores.items()):
         _bar(pen, font, MARGIN, bars_top + place * LINE, name, value)
     for place, line in enumerate(lines):
-        left = float(MARGIN)
+        at, top = float(MARGIN), words_top + place * LINE
         for text, chance in line:
             length = font.getlength(text)
             if chance is not None:
-                box = (left, words_top + place * LINE, left + length, words_top + (place + 1) * LINE - 3)
-                pen.rectangle(box, fill=_tint(chance))
-            pen.text((left, words_top + place * LINE), text, fill=INK, font=font)
-            left += length
+                pen.rectangle((at, top, at + length, top + LINE - 3), fill=_tint(chance))
+            pen.text((at, top), text, fill=INK, font=font)
+            at += length
     if feedback.noncommercial:
         pen.text((MARGIN, height - LINE - MARGIN // 2), "weights for non-commercial use only", fill=INK, font=font)
     return sheet
@@ -80,7 +80,7 @@ def _fit(panel: np.ndarray) -> Image.Image:
     return image.resize((max(round(image.width * scale), 1), max(round(image.height * scale), 1)))
 
 
-def _bar(pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, left: int, top: int, name: str, value: float) -> None:
+def _bar(pen: ImageDraw.ImageDraw, font: Font, left: int, top: int, name: str, value: float) -> None:
     pen.text((left, top), name, fill=INK, font=font)
     start, end = left + 110, left + 110 + 220
     pen.rectangle((start, top + 3, end, top + LINE - 6), fill=PALE)

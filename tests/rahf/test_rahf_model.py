@@ -2,12 +2,15 @@
 
 import copy
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rahf.config import HEATMAPS, PRESETS, SCORES, TASKS, WORDS, RAHFConfig, preset
@@ -48,17 +51,29 @@ def test_public_heads_have_the_released_sizes() -> None:
 
 
 def test_scores_alone_cost_at_most_two_fifths_of_everything() -> None:
-    """Counted in floating-point operations, without weights or pixels: a full pass is 1.9 TFLOP as described."""
+    """Counted in floating-point operations on the meta device, part by part: together 1.9 TFLOP as described."""
     with torch.device("meta"):
-        model, image = RAHF(preset("public")), torch.empty(1, 3, 384, 384)
-        text = TextTokens(torch.zeros(1, 32, dtype=torch.long), torch.ones(1, 32, dtype=torch.bool))
-        targets = torch.zeros(1, 32, dtype=torch.long)
-    with torch.no_grad(), FlopCounterMode(display=False) as full:
-        model(image, text, targets=targets)
-    with torch.no_grad(), FlopCounterMode(display=False) as scores_only:
-        model(image, text, heatmaps=())
-    assert full.get_total_flops() == pytest.approx(1.9e12, rel=0.05)
-    assert scores_only.get_total_flops() < 0.4 * full.get_total_flops()
+        model, image, ids = RAHF(preset("public")), torch.empty(1, 3, 384, 384), torch.zeros(1, 32, dtype=torch.long)
+
+    def encoder() -> Tensor:
+        visual = model.encode_image(image)
+        return model.t5.encoder(inputs_embeds=torch.cat([visual, model.t5.shared(ids)], dim=1)).last_hidden_state
+
+    def count(part: Callable[[], object]) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            part()
+        return counter.get_total_flops()
+
+    hidden = torch.empty(1, 609, 768, device="meta")
+    features = torch.empty(1, 768, 24, 24, device="meta")
+    towers = count(encoder)
+    heatmaps = sum(count(partial(model.head(name), features)) for name in HEATMAPS)
+    scores = sum(count(partial(model.head(name), features)) for name in SCORES)
+    words = count(lambda: model.t5.lm_head(model.t5.decoder(ids, encoder_hidden_states=hidden).last_hidden_state))
+    full = towers + heatmaps + scores + words
+    assert full == pytest.approx(1.9e12, rel=0.05)
+    assert heatmaps / full == pytest.approx(0.7, abs=0.03)
+    assert towers + scores < 0.4 * full
 
 
 def test_paper_preset_is_vit_b_at_512() -> None:
