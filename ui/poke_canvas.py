@@ -101,7 +101,8 @@ class PokeCanvas(gr.HTML):
             value,
             html_template=(ASSETS / "canvas.html").read_text(encoding="utf-8"),
             css_template=(ASSETS / "poke.css").read_text(encoding="utf-8"),
-            js_on_load=f"const settings = {json.dumps({'mode': mode, 'assets': ASSETS.as_posix()})};{BOOT}",
+            # Keys stay unquoted: gr.HTML takes any quoted word of the script for the name of an event.
+            js_on_load=f'const settings = {{ mode: "{mode}", assets: {json.dumps(ASSETS.as_posix())} }};{BOOT}',
             apply_default_css=False,
             **kwargs,
         )
