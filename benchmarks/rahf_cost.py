@@ -1,4 +1,4 @@
-"""Time and memory of rahf: `python benchmarks/rahf.py auc|small|public`.
+"""Time and memory of rahf: `python benchmarks/rahf_cost.py auc|small|public`.
 
 auc: the rank-based AUC-Judd against the usual loop over fixations. small: image to full feedback with the small preset.
 public: one full forward of the released size with random weights, and the part of it that scores alone cost.
