@@ -82,8 +82,8 @@ class PhotoEncoder(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if backbone == "efficientnet-lite0":
-            self.trunk: nn.Module = EfficientNetLite0()
-            self.condition = nn.Sequential(
+            self.trunk: EfficientNetLite0 | _ResNetTrunk = EfficientNetLite0()
+            self.condition: nn.Module = nn.Sequential(
                 nn.Conv2d(sum(PYRAMID_CHANNELS[2:]) + int(envelope), 2 * condition_channels, 1),
                 nn.SiLU(),
                 nn.Conv2d(2 * condition_channels, condition_channels, 3, padding=1),
@@ -126,9 +126,30 @@ class PhotoEncoder(ModelMixin, ConfigMixin):
             return PhotoFeatures(self.condition(self.trunk(photo * 2 - 1)), None)
         return self.from_levels(self.trunk(photo))
 
+    def levels_from(self, stride4: Tensor, stride8: Tensor) -> list[Tensor]:
+        """The trunk's five levels from the early ones that training keeps; the first, which nothing reads, is empty.
+
+        Raises:
+            ValueError: if the backbone has no such levels.
+        """
+        if not isinstance(self.trunk, EfficientNetLite0):
+            raise ValueError("early levels belong to backbone='efficientnet-lite0'; this encoder has a ResNet")
+        return [stride4[:, :0], stride4, stride8, *self.trunk.late(stride8)]
+
+    def log_envelope(self, levels: list[Tensor]) -> Tensor:
+        """(B, 1, H/4, W/4) log envelope from the trunk's levels.
+
+        Raises:
+            ValueError: if there is no envelope head.
+        """
+        if self.envelope_head is None:
+            raise ValueError("this encoder has no envelope head; build it with envelope=True")
+        predicted: Tensor = self.envelope_head(levels)
+        return predicted
+
     def from_levels(self, levels: list[Tensor]) -> PhotoFeatures:
-        """Condition and envelope from the trunk's five levels (training keeps the early ones in a cache)."""
-        log_envelope = None if self.envelope_head is None else self.envelope_head(levels)
+        """Condition and envelope from the trunk's five levels."""
+        log_envelope = None if self.envelope_head is None else self.log_envelope(levels)
         pooled = None if log_envelope is None else F.avg_pool2d(log_envelope.detach(), 4)
         condition = self.condition_from(F.avg_pool2d(levels[2], 2), levels[3], levels[4], pooled)
         return PhotoFeatures(condition, log_envelope)

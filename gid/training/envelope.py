@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,9 +83,8 @@ class EnvelopeObjective(nn.Module):
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """(B, 1, h, w) log envelope from the cached early levels."""
-        early = [batch["stride4"].float()[:, :0], batch["stride4"].float(), batch["stride8"].float()]
-        levels = early + self.encoder.trunk.late(early[-1])
-        return self.encoder.envelope_head(levels).float()
+        levels = self.encoder.levels_from(batch["stride4"].float(), batch["stride8"].float())
+        return self.encoder.log_envelope(levels).float()
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         target = log_envelope(batch["envelope"])
@@ -105,19 +105,19 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
     dataset = Mixture(parts, config.shares)
     torch.manual_seed(config.seed)
     encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
-    encoder.trunk = pretrained_trunk()
-    late = [p for block in encoder.trunk.blocks[5:] for p in block.parameters()]
-    head = list(encoder.envelope_head.parameters())
+    encoder.trunk = trunk = pretrained_trunk()
+    late = [p for block in trunk.blocks[5:] for p in block.parameters()]
+    head = [p for name, p in encoder.named_parameters() if name.startswith("envelope_head.")]
     encoder.requires_grad_(False)
     for parameter in head + (late if config.tune_late else []):
         parameter.requires_grad_(True)
     objective = EnvelopeObjective(encoder, config.log_weight, config.correlation_weight)
-    groups = [{"params": head}]
+    groups: list[dict[str, Any]] = [{"params": head}]
     if config.tune_late:
         groups.append({"params": late, "lr": config.learning_rate / 10})
     run = Run(config, objective, groups, dataset, dataset.sampler)
     objective.train()
-    encoder.trunk.eval()  # batch statistics stay ImageNet's
+    trunk.eval()  # batch statistics stay ImageNet's
     examples = next(iter(DataLoader(dataset, 12, sampler=dataset.sampler(12))))
     run.train(lambda: envelope_sheet(objective, examples))
     with run.averaged():

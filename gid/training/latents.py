@@ -75,16 +75,14 @@ def _encode(
 ) -> dict[str, Tensor]:
     slices = normalization.normalize(unit_coefficients(batch["coefficients"], envelope))
     latents = autoencoder.encode_slices(slices.flatten(0, 1)).unflatten(0, slices.shape[:2])
-    stride8 = batch["stride8"].float()
-    level16, level32 = encoder.trunk.late(stride8)
-    levels = [stride8[:, :0], batch["stride4"].float(), stride8, level16, level32]
+    levels = encoder.levels_from(batch["stride4"].float(), batch["stride8"].float())
     return {
         "latents": latents.float(),
-        "level8": F.avg_pool2d(stride8, 2),
-        "level16": level16.float(),
-        "level32": level32.float(),
+        "level8": F.avg_pool2d(levels[2], 2),
+        "level16": levels[3].float(),
+        "level32": levels[4].float(),
         "envelope": F.avg_pool2d(log_envelope(batch["envelope"]), 4),
-        "predicted": F.avg_pool2d(encoder.envelope_head(levels).float(), 4),
+        "predicted": F.avg_pool2d(encoder.log_envelope(levels).float(), 4),
     }
 
 

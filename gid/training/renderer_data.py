@@ -50,7 +50,7 @@ def write_pairs(folder: Path, seeds: range, config: PairsConfig | None = None) -
         arrays = make_pair(seed, config)
         beside = target.with_suffix(".part")
         with beside.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         beside.replace(target)
 
 
