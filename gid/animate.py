@@ -13,6 +13,7 @@ from gid.loops import evaluate, time_basis
 from gid.models.projection import smoothstep
 from gid.models.renderer import Renderer
 from gid.spectrum import SpectralVolume
+from gid.upsampling import PhotoGuide
 
 # Largest displacement of a pixel, in pixels of the video: below the first it stands still, above the second it moves
 # freely. Flow noise and leaks of the model lie below; held still, they cannot shimmer.
@@ -56,8 +57,7 @@ def animate(
     volume.check_photo(photo.shape[2], photo.shape[1])
     volume = volume.to(photo.device)
     basis = time_basis(volume, num_frames, fps, speed, loop) * strength
-    coefficients = fit_to_photo(volume, photo)
-    return _animate(photo, coefficients, basis, renderer, chunk)
+    return _animate(photo, volume.coefficients, basis, renderer, chunk)
 
 
 @torch.no_grad()
@@ -80,7 +80,8 @@ def render_displacements(
 
     Args:
         photo: (3, H, W) in [0, 1].
-        displacements: tensors (n, 2, h, w) of any n and resolution, fractions of the image's width and height.
+        displacements: tensors (n, 2, h, w) of any n and resolution, fractions of the image's width and height;
+            brought to the photo's grid along its edges (`PhotoGuide`).
         renderer: makes the frames.
         importance: (h, w) mean length of each pixel's displacement over time, in pixels of the photo: what moves more
             is nearer.
@@ -98,17 +99,18 @@ def render_displacements(
     height, width = photo.shape[1:]
     batch = photo[None].float()
     features = renderer.encode(batch)
-    rank = _resized(importance[None, None].to(batch), height, width)
+    guides: dict[torch.Size, PhotoGuide] = {}
+    rank = _fitted(importance[None, None].to(batch), batch, guides)
     freedom = None
     if largest is not None:
-        freedom = smoothstep(*DEAD_ZONE, _resized(largest[None, None].to(batch), height, width))
+        freedom = smoothstep(*DEAD_ZONE, _fitted(largest[None, None].to(batch), batch, guides))
     scale = batch.new_tensor([width, height]).view(1, 2, 1, 1)
     for fields in displacements:
         if fields.ndim != 4 or fields.shape[1] != 2:
             raise ValueError(f"displacements must be (n, 2, h, w), got {tuple(fields.shape)}")
         frames = []
         for field in fields:
-            flow = _resized(field[None].to(batch), height, width) * scale
+            flow = _fitted(field[None].to(batch), batch, guides) * scale
             length = flow.norm(dim=1, keepdim=True)
             flow = flow * (smoothstep(*DEAD_ZONE, length) if freedom is None else freedom)
             frames.append(renderer.render(batch, features, flow, rank) if bool(flow.any()) else batch)
@@ -139,19 +141,16 @@ def motion_range(
     return total / len(chosen), largest
 
 
-def fit_to_photo(volume: SpectralVolume, photo: Tensor) -> Tensor:
-    """The volume's coefficients on the photo's grid.
-
-    Returns:
-        (K, 2, H, W) complex64.
-    """
-    return volume.resize(*photo.shape[1:]).coefficients
-
-
-def _resized(maps: Tensor, height: int, width: int) -> Tensor:
-    if maps.shape[2:] == (height, width):
+def _fitted(maps: Tensor, photo: Tensor, guides: dict[torch.Size, PhotoGuide]) -> Tensor:
+    """Maps (1, C, h, w) on the photo's grid; coarse ones are led by its colours."""
+    size, coarse = photo.shape[2:], maps.shape[2:]
+    if coarse == size:
         return maps
-    return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
+    if 2 * coarse[0] > size[0] or 2 * coarse[1] > size[1]:
+        return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    if coarse not in guides:
+        guides[coarse] = PhotoGuide(photo, *coarse)
+    return guides[coarse](maps)
 
 
 def _check(photo: Tensor, num_frames: int, fps: float, strength: float, speed: float, chunk: int) -> None:

@@ -174,7 +174,7 @@ def _tiles(maps: Tensor, corners: list[tuple[int, int]], scale: int) -> Tensor:
 class Renderer(ModelMixin, ConfigMixin):
     """Renders displaced photos. Saved and loaded with ``save_pretrained`` and ``from_pretrained``."""
 
-    config_name = "config.json"  # type: ignore[assignment]
+    config_name = "config.json"
 
     @register_to_config
     def __init__(

@@ -101,7 +101,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 class PairCrops(Dataset[dict[str, Tensor]]):
-    """Random crops of the pairs in a folder, mirrored half of the time, mostly where much moves."""
+    """Random crops of the pairs in a folder, mirrored half of the time, mostly where layers part."""
 
     def __init__(self, paths: list[Path], crop: int, seed: int) -> None:
         if not paths:
@@ -118,11 +118,13 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         pairs = read_pairs(self.paths[index])
         pair = pairs[rng.integers(len(pairs))]
         height, width = pair.photo.shape[1:]
+        # Defects lie where motion changes abruptly: of a few windows, take the one with most of that.
+        change = pair.flow.diff(dim=-1)[:, :-1].abs().sum(0) + pair.flow.diff(dim=-2)[..., :-1].abs().sum(0)
         corners = [
-            (int(rng.integers(height - self.crop + 1)), int(rng.integers(width - self.crop + 1))) for _ in range(3)
+            (int(rng.integers(height - self.crop + 1)), int(rng.integers(width - self.crop + 1))) for _ in range(6)
         ]
-        motion = [pair.flow[:, y : y + self.crop, x : x + self.crop].abs().mean().item() for y, x in corners]
-        y, x = corners[int(np.argmax(motion))]
+        abrupt = [change[y : y + self.crop, x : x + self.crop].clamp(max=4).mean().item() for y, x in corners]
+        y, x = corners[int(np.argmax(abrupt))]
         window = (slice(None), slice(y, y + self.crop), slice(x, x + self.crop))
         photo, target, flow = pair.photo[window], pair.target[window], pair.flow[window].clone()
         importance = pair.importance[window]
