@@ -90,16 +90,16 @@ def auc_judd(predicted: np.ndarray, actual: np.ndarray) -> float:
     them. nan without fixations or without other pixels.
     """
     a, b = _pair(predicted, actual)
-    fixated = b > 0
-    hits, others = int(fixated.sum()), int((~fixated).sum())
-    if not hits or not others:
+    fixated, others = a[b > 0], np.sort(a[b <= 0])
+    if not len(fixated) or not len(others):
         return float("nan")
-    area = (rankdata(a)[fixated].sum() - hits * (hits + 1) / 2) / (hits * others)
-    lowest = a[fixated].min()
-    tied = int((a[fixated] == lowest).sum())
+    below, not_above = np.searchsorted(others, fixated, "left"), np.searchsorted(others, fixated, "right")
+    area = float((below + not_above).mean()) / 2 / len(others)
     # Of pixels tied with the lowest fixations, t of them, each lies above one of these but for a chance of 1 / (t + 1).
-    above = (a[~fixated] > lowest).sum() + (a[~fixated] == lowest).sum() * tied / (tied + 1)
-    return float(area + above / others / (2 * hits))
+    tied = int((fixated == fixated.min()).sum())
+    equal = int((not_above - below)[fixated.argmin()])
+    above = len(others) - int(not_above.min()) + equal * tied / (tied + 1)
+    return area + above / len(others) / (2 * len(fixated))
 
 
 def heatmap_metrics(predicted: np.ndarray, actual: np.ndarray) -> dict[str, float]:

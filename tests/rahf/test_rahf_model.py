@@ -182,7 +182,7 @@ def test_gradient_agrees_with_a_finite_difference(tiny_config: RAHFConfig) -> No
     with torch.no_grad():
         ahead = model(image + step * direction, text, heatmaps=()).scores["overall"]
         behind = model(image - step * direction, text, heatmaps=()).scores["overall"]
-    assert float((gradient * direction).sum()) == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-3)
+    assert float((gradient * direction).sum()) == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-2)
 
 
 def test_only_what_is_asked_for_is_computed(tiny_model: RAHF) -> None:
