@@ -54,9 +54,11 @@ class Visit:
         height, width = self.canvas("return [c.model.height, c.model.width]", where)
         return data.reshape(height, width, 4).transpose(2, 0, 1)
 
-    def drag(self, at: tuple[float, float], by: tuple[float, float], release: bool = True) -> None:
+    def drag(
+        self, at: tuple[float, float], by: tuple[float, float], release: bool = True, on: str = "#poked canvas"
+    ) -> None:
         """A real mouse drag; `at` and `by` are fractions of the canvas."""
-        box = self.page.locator("#poked canvas").bounding_box()
+        box = self.page.locator(on).bounding_box()
         x, y = box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"]
         mouse = self.page.mouse
         mouse.move(x, y)
@@ -285,8 +287,7 @@ def test_without_webgl2_the_visitor_is_told_and_gestures_still_count(visit: Visi
     visit.page.goto(url)
     visit.page.wait_for_selector("#poked .gid-poke-ready")
     assert "no WebGL2" in visit.page.locator("#poked .gid-poke-status").inner_text()
-    box = visit.page.locator("#poked img").bounding_box()
-    visit.page.mouse.click(box["x"] + CENTRE[0] * box["width"], box["y"] + CENTRE[1] * box["height"])
+    visit.drag(CENTRE, (0.1, 0.05), on="#poked img")
     visit.page.wait_for_function("document.querySelector('#told').innerText.includes('no WebGL2')")
 
 
@@ -301,5 +302,6 @@ def test_exported_page_works_from_disk_without_a_network(visit: Visit, tmp_path:
     found = visit.page.evaluate("[...document.getElementById('poke').gidPoke.model.at(0.37, 0.52)]")
     truth = model.at(0.37, 0.52)
     assert np.allclose(np.array(found).reshape(7, 2, 2), np.stack([truth.real, truth.imag], axis=-1), atol=1e-7)
-    visit.page.locator("canvas").click(position={"x": 260, "y": 200})
+    visit.page.locator("canvas").focus()
+    visit.page.keyboard.press("Shift+ArrowRight")
     visit.page.wait_for_function("!document.getElementById('poke').gidPoke.simulation.atRest()")

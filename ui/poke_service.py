@@ -129,7 +129,7 @@ def read_gesture(payload: dict[str, Any], seconds: float = 3.0) -> tuple[str, Re
         knobs = payload.get("knobs") or {}
         gains = tuple(float(value) for value in knobs["gains"]) if "gains" in knobs else None
         material = {name: float(knobs.get(name, default)) for name, default in KNOB_DEFAULTS.items()}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ValueError("the browser sent something that is not a gesture: drag or tap the photo again") from error
     duration = min(max(held, 0.3), 1.5) if math.isfinite(held) else 0.5
     gesture = Gesture(at, force, "poke" if kind == "poke" else "drag", duration=duration)

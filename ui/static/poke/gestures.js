@@ -1,7 +1,7 @@
 // Pointer, touch, pen and keyboard on the stage become holds, releases and pokes; an arrow shows each pull.
 
 const TAP_DISTANCE = 0.012; // of the long side
-const TAP_TIME = 0.3;
+const TAP_TIME = 0.6;
 const TAP_PUSH = 0.06;
 const CURSOR_STEP = 0.04;
 const SVG = "http://www.w3.org/2000/svg";
