@@ -128,6 +128,8 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights and state; goes on from a state there.")],
     model: Annotated[str, typer.Option(help=f"Preset: {', '.join(PRESETS)}.")] = "small",
     init: Annotated[Path | None, typer.Option(help="Weights folder to start from.")] = None,
+    vit: Annotated[str | None, typer.Option(help="Pretrained ViT to start from: Hub repository or folder.")] = None,
+    t5: Annotated[str | None, typer.Option(help="Pretrained T5 to start from: Hub repository or folder.")] = None,
     variant: Annotated[str, typer.Option(help="multi_head or augmented_prompt.")] = "multi_head",
     blind: Annotated[str, typer.Option(help="Hide an input: image or text.")] = "",
     scenes: Annotated[Path | None, typer.Option(help="Sprite library: train on composed scenes.")] = None,
@@ -146,11 +148,13 @@ def train(
     """Train a model, on composed scenes or on RichHF-18K."""
     from .model import RAHF
     from .prompts import load_tokenizer
+    from .towers import load_towers
     from .training import TrainConfig
     from .training import train as run
 
     torch.manual_seed(seed)
     network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant, blind=blind))
+    load_towers(network, vit, t5)
     source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     settings = TrainConfig(
         steps=steps,

@@ -42,7 +42,13 @@ class Predictor:
             place, hub["revision"] = place.rsplit("@", 1)
         if not os.path.isdir(place) and place.count("/") != 1:
             raise ValueError(f"{source} is neither a folder nor a Hub repository owner/repo[@revision]")
-        model = RAHF.from_pretrained(place, map_location=_device(device), dtype=dtype, **hub)
+        try:
+            model = RAHF.from_pretrained(place, map_location=_device(device), dtype=dtype, **hub)
+        except OSError as error:  # what the Hub client raises offline, for a wrong name and without permission
+            raise ValueError(
+                f"{source} could not be fetched; check the name and the connection, or download it elsewhere with "
+                f"`hf download {place}` and give its folder ({error})"
+            ) from error
         folder = place if os.path.isdir(place) else None
         return cls(model, load_tokenizer(model.config, folder), name=str(source))
 

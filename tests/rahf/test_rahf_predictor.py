@@ -7,6 +7,7 @@ import math
 import pickle
 from pathlib import Path
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -125,6 +126,12 @@ def test_saved_folder_predicts_the_same(predictor: Predictor, tmp_path: Path) ->
     assert loaded.predict(picture(), "a cat").scores == predictor.predict(picture(), "a cat").scores
     with pytest.raises(ValueError, match="neither a folder nor a Hub repository"):
         Predictor.from_pretrained(tmp_path / "absent" / "folder")
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"nobody/nothing@v1 could not be fetched.*hf download nobody/nothing"):
+        Predictor.from_pretrained("nobody/nothing@v1")
 
 
 def test_folder_in_batches(predictor: Predictor, tmp_path: Path) -> None:

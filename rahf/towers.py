@@ -1,0 +1,65 @@
+"""Start training from pretrained towers: a ViT and a T5 from the Hub or from folders."""
+
+import logging
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import T5ForConditionalGeneration, ViTModel
+
+from .checkpoints import CheckpointError
+from .model import RAHF
+
+logger = logging.getLogger(__name__)
+
+POSITIONS = "embeddings.position_embeddings"
+
+
+def load_towers(model: RAHF, vit: str | None = None, t5: str | None = None) -> RAHF:
+    """Copy pretrained weights into `model` in place: `vit` for the image tower, `t5` for the text tower.
+
+    Each is a Hub repository or a folder of transformers, such as `google-t5/t5-base`.
+    Position embeddings of another image size are interpolated. Raises CheckpointError that names what does not fit, and
+    ValueError if a tower cannot be had.
+    """
+    if vit is not None:
+        source = _fetch(ViTModel, vit)
+        weights = dict(source.state_dict())
+        wanted = model.vit.state_dict()[POSITIONS].shape[1]
+        if weights[POSITIONS].shape[1] != wanted:
+            weights[POSITIONS] = resize_positions(weights[POSITIONS], wanted)
+        _copy(model.vit, weights, vit)
+    if t5 is not None:
+        _copy(model.t5, dict(_fetch(T5ForConditionalGeneration, t5).state_dict()), t5)
+    return model
+
+
+def resize_positions(positions: Tensor, count: int) -> Tensor:
+    """Position embeddings (1,1+g·g,C), the class token's first, for a square grid of `count` - 1 tokens."""
+    old, new = round((positions.shape[1] - 1) ** 0.5), round((count - 1) ** 0.5)
+    grid = positions[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    grown = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :1], grown.permute(0, 2, 3, 1).reshape(1, new * new, -1)], dim=1)
+
+
+def _fetch(kind: type, source: str) -> nn.Module:
+    try:
+        return kind.from_pretrained(source)  # type: ignore[attr-defined]
+    except OSError as error:
+        raise ValueError(
+            f"{source} cannot be loaded; connect once, or give a folder that holds it ({error})"
+        ) from error
+
+
+def _copy(tower: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    own = tower.state_dict()
+    problems = [f"missing {key}" for key in own if key not in weights and not key.startswith("pooler.")]
+    problems += [
+        f"{key} has shape {tuple(weights[key].shape)}, not {tuple(tensor.shape)}"
+        for key, tensor in own.items()
+        if key in weights and weights[key].shape != tensor.shape
+    ]
+    if problems:
+        raise CheckpointError(f"{name} does not fit this model:\n  " + "\n  ".join(problems))
+    tower.load_state_dict({key: weights[key] for key in own if key in weights}, strict=False)
+    logger.info("took %d tensors from %s", len(own), name)
