@@ -68,6 +68,7 @@ def test_photo_to_playing_loop(visit: Visit, picture: Path) -> None:
     page.locator("#animate-photo img").first.wait_for()
     set_quick(visit)
     page.locator("#animate-button").click()
+    page.locator("#animate-live canvas").wait_for()  # the photo sways before the video is ready
     page.locator("#animate-video video").wait_for()
     page.wait_for_function("() => document.querySelector('#animate-video video').currentTime > 0")
     state = page.evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from gid.spectrum import SpectralVolume
 from ui.errors import explained
 from ui.overlays import band_chart, motion_energy_picture
 from ui.photo_input import PhotoInput
+from ui.poke_canvas import PokeCanvas, prepare_canvas
 from ui.service import AnimationService
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FPS = 30
 SECONDS = 5
+CANVAS_SIDE = 1024
 NO_PHOTO = "There is no photo yet. Upload one, paste one, take one with the camera, or click an example below."
 FAILED = "The photo was not animated"
 
@@ -53,6 +56,8 @@ class _Controls:
 
 @dataclass(frozen=True)
 class _Results:
+    views: gr.Tabs
+    live: PokeCanvas
     video: gr.Video
     energy: gr.Image
     bands: gr.HTML
@@ -87,12 +92,21 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 guidance = gr.Slider(1, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
                 size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
         with gr.Column(min_width=320):
-            video = gr.Video(
-                label="Animation", autoplay=True, loop=True, height=360, interactive=False, elem_id="animate-video"
-            )
-            strength, speed, seconds, loop = _playback_controls()
-            results = _results(video)
-    controls = _Controls(photo, strength, speed, seconds, loop, seed, steps, guidance, size)
+            with gr.Tabs() as views:
+                with gr.Tab("Video", id="video"):
+                    video = gr.Video(
+                        label="Animation",
+                        autoplay=True,
+                        loop=True,
+                        height=360,
+                        interactive=False,
+                        elem_id="animate-video",
+                    )
+                    playback = _playback_controls()
+                with gr.Tab("Live preview", id="live"):  # until the video is ready, and for playing with the wind
+                    live = PokeCanvas(mode="sway", elem_id="animate-live", container=False)
+            results = _results(views, live, video)
+    controls = _Controls(photo, *playback, seed, steps, guidance, size)
     _wire(service, animate, controls, randomize, results)
     _endpoint(service, controls, results)
     return AnimateTab(photo, seed, steps, guidance)
@@ -109,11 +123,11 @@ def _playback_controls() -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Checkbox]:
     return strength, speed, seconds, loop
 
 
-def _results(video: gr.Video) -> _Results:
+def _results(views: gr.Tabs, live: PokeCanvas, video: gr.Video) -> _Results:
     with gr.Row(elem_classes="downloads"):
         video_file = gr.DownloadButton("Save video", interactive=False, size="md", min_width=140)
         motion_file = gr.DownloadButton("Save motion", interactive=False, size="md", min_width=140)
-    note = gr.Markdown(elem_classes="quiet")
+    note = gr.Markdown(elem_classes="quiet", elem_id="animate-note")
     with gr.Row(elem_classes="explained", equal_height=True):
         energy = gr.Image(
             label="Where it moves",
@@ -125,7 +139,7 @@ def _results(video: gr.Video) -> _Results:
             alt_text="The photo in grey with the strength of the predicted motion in colour",
         )
         bands = gr.HTML(container=True, min_width=200, elem_id="animate-bands")
-    return _Results(video, energy, bands, video_file, motion_file, note)
+    return _Results(views, live, video, energy, bands, video_file, motion_file, note)
 
 
 def _examples(photo: PhotoInput) -> None:
@@ -152,7 +166,8 @@ def _note(service: AnimationService, motion: MotionOptions) -> str:
 def _motion_updates(
     service: AnimationService, results: _Results, photo: str, motion: MotionOptions, volume: SpectralVolume
 ) -> dict[Any, Any]:
-    picture = motion_energy_picture(load_photo(photo, max_side=512), volume)
+    pixels = load_photo(photo, max_side=512)
+    picture = motion_energy_picture(pixels, volume)
     path = str(service.motion_file(photo, motion))
     return {
         results.energy: picture,
@@ -179,44 +194,66 @@ def _wire(
         with explained(FAILED):
             progress(0.01, desc="Starting")
             motion, render = _options(*values)
+            fresh = service.known_motion(photo, motion) is None
             for result in service.animate(photo, motion, render):
                 if isinstance(result, SpectralVolume):
                     yield _motion_updates(service, results, photo, motion, result)
+                    yield from play_live(photo, result, fresh)
                 else:
-                    file = gr.DownloadButton(value=str(result), interactive=True)
-                    yield {results.video: str(result), results.video_file: file}
+                    yield video_updates(result)
 
-    def render_again(photo: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+    def play_live(photo: str, volume: SpectralVolume, show: bool) -> Iterator[dict[Any, Any]]:
+        """Let the photo sway in the browser, and show that while the video is rendered.
+
+        A motion of nothing has nothing to show.
+        """
+        if float(volume.motion_energy().max()) <= 0:
+            return
+        with tempfile.TemporaryDirectory() as folder:  # the files are copied when they are handed over
+            files = prepare_canvas(load_photo(photo, max_side=CANVAS_SIDE), volume, folder)
+            yield {results.live: files, **({results.views: gr.Tabs(selected="live")} if show else {})}
+
+    def video_updates(path: Path) -> dict[Any, Any]:
+        return {
+            results.video: str(path),
+            results.video_file: gr.DownloadButton(value=str(path), interactive=True),
+            results.views: gr.Tabs(selected="video"),
+        }
+
+    def render_again(photo: str | None, *values: Any) -> dict[Any, Any]:
         """Strength, speed and length only render again; before the first motion there is nothing to do."""
         if photo is None:
-            return
+            return {results.video: gr.skip()}
         with explained(FAILED):
-            motion, _ = _options(*values)
+            motion, render = _options(*values)
             if service.known_motion(photo, motion) is None:
-                return
-        yield from run(photo, *values)
+                return {results.video: gr.skip()}
+            *_, video = service.animate(photo, motion, render)
+            return video_updates(Path(str(video)))
 
     def choose_seed(seed: float, new: bool) -> int:
         return secrets.randbelow(100_000) if new else int(seed or 0)
 
     def clear() -> dict[Any, Any]:
-        empty = dict.fromkeys([results.video, results.energy, results.bands])
+        empty = dict.fromkeys([results.live, results.video, results.energy, results.bands])
         buttons = {button: gr.DownloadButton(interactive=False) for button in (results.video_file, results.motion_file)}
         return {**empty, **buttons, results.note: ""}
 
+    progress_on = [results.video, results.note]  # the note is in sight while the live preview plays
+    rendered = [results.video, results.video_file, results.views]
     shared: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "animate"}
     pressed = animate.click(choose_seed, [controls.seed, randomize], controls.seed, api_visibility="private")
-    pressed.then(run, controls.inputs(), results.outputs(), show_progress_on=results.video, **shared)
+    pressed.then(run, controls.inputs(), results.outputs(), show_progress_on=progress_on, **shared)
     for slider in (controls.strength, controls.speed, controls.seconds, controls.size):
         slider.release(
             render_again,
             controls.inputs(),
-            results.outputs(),
-            show_progress_on=results.video,
+            rendered,
+            show_progress_on=progress_on,
             trigger_mode="always_last",
             **shared,
         )
-    controls.loop.input(render_again, controls.inputs(), results.outputs(), show_progress_on=results.video, **shared)
+    controls.loop.input(render_again, controls.inputs(), rendered, show_progress_on=progress_on, **shared)
     controls.photo.change(clear, None, results.outputs(), show_progress="hidden", queue=False, api_visibility="private")
 
 
