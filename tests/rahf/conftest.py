@@ -1,5 +1,7 @@
 """Tiny real models for the tests of rahf."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -29,6 +31,15 @@ TINY = RAHFConfig(
     score_channels=(16, 4),
     score_hidden=(8,),
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small only lose time to a second thread, most of all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

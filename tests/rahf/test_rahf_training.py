@@ -177,7 +177,7 @@ def test_training_learns_a_few_samples(tiny_config: RAHFConfig, tmp_path: Path) 
     source = Samples([made(seed, words=(1, seed % 2, 1)) for seed in range(4)])
     logged: list[dict[str, float]] = []
     config = TrainConfig(
-        steps=60, batch_size=4, warmup=5, save_every=60, log_every=10, learning_rate=3e-3, augmentation=None
+        steps=40, batch_size=4, warmup=5, save_every=40, log_every=8, learning_rate=3e-3, augmentation=None
     )
     torch.manual_seed(0)
     model = RAHF(tiny_config)
