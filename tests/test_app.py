@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import pickle
 import shutil
 from pathlib import Path
@@ -17,6 +19,7 @@ from PIL import Image
 from gid.options import MotionOptions, RenderOptions
 from gid.spectrum import SpectralVolume
 from tests.tiny import photo, tiny_pipeline
+from ui import zerogpu
 from ui.overlays import band_chart, motion_energy_picture
 from ui.service import AnimationService, Recent, gpu_seconds
 
@@ -193,6 +196,20 @@ def test_what_goes_to_a_gpu_worker_can_be_pickled(service: AnimationService, pic
     assert volume.coefficients.device.type == "cpu"
     assert gpu_seconds(*arguments) > 0
     assert gpu_seconds(*arguments[:2], None, *arguments[3:]) > gpu_seconds(*arguments)
+
+
+def test_the_app_does_without_the_platforms_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "spaces" else found(name, *rest)
+    )
+    without = importlib.reload(zerogpu)
+    try:
+        assert not without.AVAILABLE
+        assert without.on_gpu(gpu_seconds)(len) is len
+    finally:
+        monkeypatch.undo()
+        importlib.reload(zerogpu)
 
 
 def test_energy_picture_is_bright_where_it_moves() -> None:
