@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
 import gradio as gr
 import numpy as np
 import pytest
@@ -305,3 +306,11 @@ def test_exported_page_works_from_disk_without_a_network(visit: Visit, tmp_path:
     visit.page.locator("canvas").focus()
     visit.page.keyboard.press("Shift+ArrowRight")
     visit.page.wait_for_function("!document.getElementById('poke').gidPoke.simulation.atRest()")
+    record = visit.page.get_by_role("button", name="Record")
+    record.click()
+    visit.page.wait_for_timeout(800)
+    with visit.page.expect_download() as download:
+        record.click()
+    with av.open(str(download.value.path())) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 1
+    assert record.get_attribute("aria-pressed") == "false"

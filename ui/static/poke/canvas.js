@@ -61,7 +61,9 @@ export class PokeCanvas {
       gust: () => this.gust(),
       reset: () => this.reset(),
     });
-    this.recorder = new Recorder(this.canvas, (text) => this.say(text));
+    this.recorder = new Recorder(this.canvas, (text) => this.say(text), () => {
+      this.root.querySelector('[data-action="record"]').setAttribute("aria-pressed", String(this.recorder.running));
+    });
     this.controls = new Controls(this.root, this.mode, {
       set: (name, value) => this.set(name, value),
       gains: (gains) => this.setGains(gains),
@@ -262,7 +264,6 @@ export class PokeCanvas {
       this.showPlaying();
     } else if (name === "record") {
       this.recorder.toggle();
-      this.root.querySelector('[data-action="record"]').setAttribute("aria-pressed", String(this.recorder.running));
     }
     this.wake(true);
   }

@@ -118,9 +118,11 @@ export class Controls {
 
 /** Records a canvas into a video file that the browser saves. */
 export class Recorder {
-  constructor(canvas, say) {
+  /** say(text) tells the visitor; changed() is called when a recording has started or ended. */
+  constructor(canvas, say, changed) {
     this.canvas = canvas;
     this.say = say;
+    this.changed = changed;
     this.recorder = null;
   }
 
@@ -146,9 +148,11 @@ export class Recorder {
     this.recorder.onstop = () => {
       for (const track of stream.getTracks()) track.stop();
       this.recorder = null;
+      this.changed();
       this.save(new Blob(chunks, { type: type.split(";")[0] }));
     };
     this.recorder.start(250);
+    this.changed();
     this.say("Recording. Press Record again to stop and save.");
   }
 
