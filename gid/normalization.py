@@ -14,6 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Energy of a unit volume under which its motion fades. Small: where things move is the envelope's to say, and it says
+# it better than a sample does (motion-energy correlation on left-out clips 0.39 at 0.3, 0.43 at 0.1).
+FADE = 0.05
+
 
 @dataclass(frozen=True)
 class FrequencyAdaptiveNormalization:
@@ -98,9 +102,9 @@ class EnvelopeNormalization:
     def denormalize(self, unit: Tensor, envelope: Tensor) -> Tensor:
         """Give coefficients the envelope: scaled per pixel so that their energy *is* ``envelope`` (..., 1, H, W).
 
-        Where the unit coefficients fade (their energy under 0.3) the motion fades along, rather than noise growing.
+        Where the unit coefficients all but vanish (energy under FADE) the motion fades along: noise is not blown up.
         """
-        energy = envelope_of(unit).clamp_min(0.3)
+        energy = envelope_of(unit).clamp_min(FADE)
         return unit * (envelope / energy).unsqueeze(-4)
 
 

@@ -31,6 +31,8 @@ class AssembleConfig:
         autoencoder_run: folder of stage 1.
         denoiser_run: folder of stage 3 or 4; its photo encoder holds the trained condition layers.
         renderer: folder of a renderer.
+        envelope_run: folder of stage 2 to take the envelope head from, if it was trained on after the denoiser; the
+            trunk must be the same.
         out: folder to write.
         name: what motion files say of the model.
         half: store float16, which halves the files; they are computed in float32 all the same.
@@ -40,6 +42,7 @@ class AssembleConfig:
     denoiser_run: Path
     renderer: Path
     out: Path
+    envelope_run: Path | None = None
     name: str = "gid-small"
     half: bool = True
 
@@ -49,12 +52,22 @@ def assemble(config: AssembleConfig) -> Path:
 
     Raises:
         OSError: if a stage's folder holds no weights.
+        ValueError: if the envelope head belongs to another trunk.
     """
     normalization, envelope = load_normalization(config.autoencoder_run)
+    encoder = PhotoEncoder.from_pretrained(config.denoiser_run / "photo_encoder")
+    if config.envelope_run is not None:
+        newer = PhotoEncoder.from_pretrained(config.envelope_run / "photo_encoder")
+        if encoder.envelope_head is None or newer.envelope_head is None:
+            raise ValueError(f"{config.envelope_run} and {config.denoiser_run} must both have an envelope head")
+        known = newer.trunk.state_dict()
+        if any(not torch.equal(value, known[name]) for name, value in encoder.trunk.state_dict().items()):
+            raise ValueError(f"the trunk of {config.envelope_run} is another than that of {config.denoiser_run}")
+        encoder.envelope_head.load_state_dict(newer.envelope_head.state_dict())
     pipeline = GIDPipeline(
         autoencoder=MotionAutoencoder.from_pretrained(config.autoencoder_run / "autoencoder"),
         denoiser=SpectralDenoiser.from_pretrained(config.denoiser_run / "denoiser"),
-        photo_encoder=PhotoEncoder.from_pretrained(config.denoiser_run / "photo_encoder"),
+        photo_encoder=encoder,
         renderer=Renderer.from_pretrained(config.renderer),
         scheduler=noise_scheduler(),
         scales=normalization.scales,
