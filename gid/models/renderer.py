@@ -101,6 +101,14 @@ class FeaturePyramid(nn.Module):
         return features
 
 
+# Leaky units: with plain ones, part of the decoder dies while its zeroed last layer takes off.
+_SLOPE = 0.1
+
+
+def _active(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, _SLOPE)
+
+
 class Decoder(nn.Module):
     """From splatted features, coarse to fine, to a correction of the picture."""
 
@@ -116,19 +124,21 @@ class Decoder(nn.Module):
         self.merge = nn.ModuleList(nn.Conv2d(i + a, w, 3, 1, 1) for i, a, w in zip(inputs, above, widths, strict=True))
         self.refine = nn.ModuleList(nn.Conv2d(w, w, 3, 1, 1) for w in widths)
         self.last = nn.Conv2d(widths[0], 4 * 4, 3, 1, 1)
+        for layer in (self.picture, *self.merge, *self.refine):
+            nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, picture: Tensor, features: list[Tensor]) -> Tensor:
         """(B, 4, H, W): a correction of the colours, and of how much of the filled picture shows, as a logit."""
         stacks = list(features)
-        stacks[0] = torch.cat([stacks[0], F.relu(self.picture(F.pixel_unshuffle(picture, 2)))], 1)
+        stacks[0] = torch.cat([stacks[0], _active(self.picture(F.pixel_unshuffle(picture, 2)))], 1)
         x: Tensor | None = None
         for stack, merge, refine in zip(reversed(stacks), reversed(self.merge), reversed(self.refine), strict=True):
             if x is not None:
                 stack = torch.cat([stack, F.interpolate(x, size=stack.shape[2:], mode="nearest")], 1)
-            x = F.relu(merge(stack))
-            x = F.relu(refine(x) + x)
+            x = _active(merge(stack))
+            x = _active(refine(x) + x)
         assert x is not None
         return F.pixel_shuffle(self.last(x), 2)
 
