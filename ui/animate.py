@@ -24,6 +24,8 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FPS = 30
 SECONDS = 5
 CANVAS_SIDE = 1024
+# On a phone the result is below the button; where it is in sight already, nothing moves.
+INTO_VIEW = "() => document.querySelector('#animate-video').scrollIntoView({ block: 'nearest' })"
 NO_PHOTO = "There is no photo yet. Upload one, paste one, take one with the camera, or click an example below."
 FAILED = "The photo was not animated"
 
@@ -242,6 +244,7 @@ def _wire(
     progress_on = [results.video, results.note]  # the note is in sight while the live preview plays
     rendered = [results.video, results.video_file, results.views]
     shared: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "animate"}
+    animate.click(None, js=INTO_VIEW, api_visibility="private")
     pressed = animate.click(choose_seed, [controls.seed, randomize], controls.seed, api_visibility="private")
     pressed.then(run, controls.inputs(), results.outputs(), show_progress_on=progress_on, **shared)
     for slider in (controls.strength, controls.speed, controls.seconds, controls.size):
