@@ -13,7 +13,9 @@ from gid.spectrum import SpectralVolume
 CENTRE = (0.4, 0.5)
 
 
-def swaying_volume(height: int = 48, width: int = 80, bands: int = 8, size: tuple[int, int] = (320, 192)) -> SpectralVolume:
+def swaying_volume(
+    height: int = 48, width: int = 80, bands: int = 8, size: tuple[int, int] = (320, 192)
+) -> SpectralVolume:
     """A blob about `CENTRE` that moves mostly sideways, with its own phase in every band; exactly 0 far from it."""
     y = (torch.arange(height) + 0.5).view(-1, 1) / height
     x = (torch.arange(width) + 0.5).view(1, -1) / width
