@@ -116,7 +116,7 @@ class RendererObjective(nn.Module):
         """uint8 (H, W, 3): photo, unmended, mended, true frame and gate, a row an example."""
         result, draft = self.draw(batch)
         rows = [batch["photo"], draft.picture, result, batch["target"], draft.gate.expand(-1, 3, -1, -1)]
-        return tile(torch.cat(rows, dim=3), columns=2)
+        return tile(torch.cat(rows, dim=3), columns=min(2, len(result)))
 
     @torch.no_grad()
     def validate(self, batches: Sequence[dict[str, Tensor]]) -> dict[str, float]:
