@@ -61,8 +61,12 @@ def load(weights: str, device: str) -> GIDPipeline:
     """The pipeline, on its device. Raises ValueError for an unknown device or weights that are not there."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda or mps")
+    from diffusers.utils import logging as diffusers_logging
+
     from gid.pipeline import load_pipeline
 
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()  # the commands show bars of their own
     return load_pipeline(weights, device)
 
 
