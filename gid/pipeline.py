@@ -21,7 +21,7 @@ from gid.guidance import guide, loop_energy
 from gid.loading import resolve_device, resolve_weights
 from gid.models.autoencoder import MotionAutoencoder
 from gid.models.denoiser import SpectralDenoiser
-from gid.models.photo_encoder import PhotoEncoder
+from gid.models.photo_encoder import PhotoEncoder, envelope_from_log
 from gid.models.renderer import Renderer
 from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization, from_isotropic
 from gid.photo import load_photo
@@ -257,7 +257,7 @@ class GIDPipeline(DiffusionPipeline):
             return unit
         if log_envelope is None:
             raise ValueError("these weights divide by the envelope, but their photo encoder has no envelope head")
-        return EnvelopeNormalization().denormalize(unit, log_envelope.float().exp().expand(volumes, -1, -1, -1))
+        return EnvelopeNormalization().denormalize(unit, envelope_from_log(log_envelope).expand(volumes, -1, -1, -1))
 
     def _solver(self, name: str, steps: int) -> Any:
         """A fresh scheduler: its state belongs to one call, not to the pipeline."""

@@ -8,7 +8,7 @@ import torch
 from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
 from gid.models.denoiser import DenoiserConfig, FrequencyAttention, SpectralDenoiser
 from gid.models.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0, convert_reference_weights
-from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig
+from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig, envelope_from_log
 
 TINY = DenoiserConfig(4, 4, 6, (16, 32), 1, 8, 8, (False, True), True)
 
@@ -132,3 +132,10 @@ def test_photo_encoder_shapes_and_limits() -> None:
         plain = resnet(torch.rand(1, 3, 16, 24))
     assert plain.condition.shape == (1, 5, 4, 6)
     assert plain.log_envelope is None
+
+
+def test_what_is_near_the_floor_stands_still() -> None:
+    logs = torch.tensor([LOG_ENVELOPE_FLOOR, LOG_ENVELOPE_FLOOR + 0.69, -5.0])
+    envelope = envelope_from_log(logs)
+    assert envelope[:2].tolist() == [0.0, 0.0]
+    assert float(envelope[2]) == pytest.approx(2.718281828**-5 - 2 * 2.718281828**LOG_ENVELOPE_FLOOR, rel=1e-4)
