@@ -99,12 +99,13 @@ def test_guidance_moves_the_estimate_down_the_energy() -> None:
     torch.testing.assert_close(guide(v, gradient, 0.05, 0.99, 2.0), v)
 
 
-def test_loop_guidance_lowers_the_loop_energy(pipeline: GIDPipeline) -> None:
-    settings = {"seed": 0, "steps": 4, "solver": "ddim"}
-    plain = pipeline(photo(), **settings).volumes[0]
-    guided = pipeline(photo(), loop_guidance=2e4, loop_recurrence=2, **settings).volumes[0]
-    energies = [float(loop_energy(v.real[None], v.num_frames)) for v in (plain, guided)]
-    assert energies[1] < energies[0]
+@pytest.mark.parametrize("recurrence", [1, 2])
+def test_more_loop_guidance_lowers_the_loop_energy(pipeline: GIDPipeline, recurrence: int) -> None:
+    energies = []
+    for weight in (1.0, 2e4, 1e5):
+        volume = pipeline(photo(), steps=4, solver="ddim", loop_guidance=weight, loop_recurrence=recurrence).volumes[0]
+        energies.append(float(loop_energy(volume.real[None], volume.num_frames)))
+    assert energies[0] > energies[1] > energies[2]
 
 
 def test_saved_pipelines_load_the_same(pipeline: GIDPipeline, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ STILL_ENVELOPE = 2 * math.exp(LOG_ENVELOPE_FLOOR)
 def envelope_from_log(log_envelope: Tensor) -> Tensor:
     """The head's log envelope -> amplitude envelope, a fraction of sqrt(width * height), exactly 0 where all is still.
 
-    On left-out clips taking the floor away moves the median background leakage from 0.41 to 0.17, and the correlation of
-    motion energy by 0.004.
+    On left-out clips, taking twice the floor away lowers the median background leakage from 0.41 to 0.17 and the
+    correlation of motion energy by 0.004.
     """
     return (log_envelope.float().exp() - STILL_ENVELOPE).clamp_min(0)
 
