@@ -24,7 +24,7 @@ _METRIC_LIMIT = 40.0
 # Pixels beyond each edge whose motion is followed.
 _LARGEST_MARGIN = 48
 # Pixels landing on each pixel, from which on a place counts as covered.
-_DENSE = 0.65
+_DENSE = 0.55
 
 
 def smoothstep(low: float, high: float, x: Tensor) -> Tensor:
@@ -83,10 +83,12 @@ def project(flow: Tensor, importance: Tensor, metric_scale: float = 3.0) -> Proj
     far_total, far_mass = splat_sums(layer, flow, (-metric).exp())
     both, mass = splat_sums(torch.cat([importance, moving.float()], 1), flow, torch.ones_like(importance))
     near, far = _divide(near_total, near_mass), _divide(far_total, far_mass)
-    density = mass
+    landed = mass.clamp(max=1)
+    density = landed
     if bool((mass < _DENSE).any()):
-        # Where the picture is stretched, fewer than one pixel lands on each; what lies between is interpolated.
-        density = torch.maximum(_blur(mass), mass)
+        # Where the picture is stretched, fewer than one pixel lands on each; what lies between is interpolated. Where
+        # it is torn, single pixels that landed in the gap would stay as speckles: there the neighbourhood decides.
+        density = _blur(landed)
         sparse = mass < 0.5
         near = torch.where(sparse, _divide(_blur(near_total), _blur(near_mass)), near)
         far = torch.where(sparse, near, far)
@@ -101,8 +103,8 @@ def project(flow: Tensor, importance: Tensor, metric_scale: float = 3.0) -> Proj
         near=near[:, :2][inner],
         far=far[:, :2][inner],
         near_share=(1 - two_layers * (1 - area.clamp(0, 1)))[inner],
-        landed=mass.clamp(max=1)[inner],
-        covered=smoothstep(0.35, _DENSE, density)[inner],
+        landed=landed[inner],
+        covered=smoothstep(0.3, _DENSE, density)[inner],
         importance=near[:, 2:][inner],
         still=(~moving & (both[:, 1:] == 0))[inner],
     )

@@ -317,7 +317,8 @@ def compose(photo: Tensor, projection: Projection) -> Draft:
     filled = sharp
     if bool((hole > 0).any()):
         # Continue from what moves least: holes open onto what lies behind.
-        filled = fill(sharp, projection.landed * (-2 * projection.importance.clamp(max=20)).exp() + 1e-8)
+        known = projection.landed * projection.covered
+        filled = fill(sharp, known * (-2 * projection.importance.clamp(max=20)).exp() + 1e-8)
     picture = torch.lerp(sharp, filled, hole)
     defect = torch.maximum(hole, (4 * seam * (1 - seam)).clamp(0, 1))
     gate = F.avg_pool2d(F.max_pool2d(defect, 5, 1, 2), 3, 1, 1, count_include_pad=False)
