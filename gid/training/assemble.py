@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -80,6 +81,10 @@ def assemble(config: AssembleConfig) -> Path:
     beside = config.out.with_name(f".{config.out.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     pipeline.save_pretrained(beside)
+    for file in beside.rglob("config.json"):  # where a part was loaded from is a path of this machine
+        fields = json.loads(file.read_text())
+        if fields.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
     config.out.mkdir(parents=True, exist_ok=True)
     for item in sorted(beside.iterdir()):
         target = config.out / item.name
