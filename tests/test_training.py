@@ -116,6 +116,12 @@ def test_latents_are_whitened(stages: dict[str, Path]) -> None:
     assert latents.movedim(2, 0).flatten(1).std(1).tolist() == pytest.approx([1.0] * 4, abs=0.3)
 
 
+@pytest.mark.parametrize("stage", ["autoencoder", "envelope", "denoiser", "attention"])
+def test_every_stage_leaves_a_sheet_a_log_and_a_checkpoint(stages: dict[str, Path], stage: str) -> None:
+    for name in ("samples-000003.png", "log.jsonl", "checkpoint.pt"):
+        assert (stages[stage] / name).stat().st_size > 0
+
+
 def test_attention_stage_trains_nothing_else(stages: dict[str, Path]) -> None:
     from gid.models.denoiser import SpectralDenoiser
 
@@ -142,7 +148,7 @@ def test_assembled_pipeline_samples_motion(stages: dict[str, Path], tmp_path: Pa
     from gid.pipeline import load_pipeline
     from gid.training.assemble import AssembleConfig, assemble
 
-    Renderer.from_settings(RendererConfig((8, 8), (1, 1), 3, (8, 8))).save_pretrained(tmp_path / "renderer")
+    Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))).save_pretrained(tmp_path / "renderer")
     config = AssembleConfig(stages["autoencoder"], stages["attention"], tmp_path / "renderer", tmp_path / "weights")
     pipeline = load_pipeline(assemble(config), "cpu")
     volume = pipeline(torch.rand(3, 90, 160), steps=2).volumes[0]

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
 from gid.models.photo_encoder import PhotoEncoder
-from gid.training.common import Run
+from gid.training.common import Run, tile
 from gid.training.latents import LatentMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
 
@@ -95,6 +97,23 @@ class DenoisingObjective(nn.Module):
         loss = F.mse_loss(prediction, target)
         return loss, {"zero_loss": target.square().mean()}
 
+    @torch.no_grad()
+    def sheet(self, batch: dict[str, Tensor]) -> np.ndarray:
+        """uint8 (H, W, 3): per slice, first latent channel: clean | half noise | the clean latent estimated from it."""
+        latents = batch["latents"]
+        volumes, bands = latents.shape[:2]
+        clean = latents.flatten(0, 1)
+        times = torch.full((len(clean),), 500, device=clean.device)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
+        noisy = self.scheduler.add_noise(clean, noise, times)
+        condition = self._condition_from(batch["level8"], batch["level16"], batch["level32"], batch["predicted"])
+        indices = torch.arange(bands, device=clean.device).repeat(volumes)
+        velocity = self.denoiser(noisy, times, indices, condition.repeat_interleave(bands, dim=0))
+        alpha = self.scheduler.alphas_cumprod[500]
+        estimate = alpha.sqrt() * noisy - (1 - alpha).sqrt() * velocity
+        strips = torch.cat([maps[:, :1] for maps in (clean, noisy, estimate)], dim=3)
+        return tile(strips.float().cpu() / 6 + 0.5, columns=4)
+
 
 def train_denoiser(config: DenoiserTrainingConfig) -> Path:
     """Stage 3: train the single-slice denoiser and the condition layers; writes ``denoiser/``, ``photo_encoder/``."""
@@ -138,7 +157,8 @@ def _train(
     objective = DenoisingObjective(denoiser.to(memory_format=torch.channels_last), encoder, config, together)
     run = Run(config, objective, trained, dataset, dataset.sampler)
     objective.train()
-    run.train()
+    examples = next(iter(DataLoader(dataset, 4, sampler=dataset.sampler(4))))
+    run.train(lambda: objective.sheet({key: value.to(run.accelerator.device) for key, value in examples.items()}))
     with run.averaged():
         denoiser.save_pretrained(config.out / "denoiser")
         encoder.save_pretrained(config.out / "photo_encoder")
