@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -144,22 +145,26 @@ def test_refused_and_nothing_left(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may grow past 4 kB: the system call fails as it does on a full disk."""
+    """No file may grow past 4 kB: the system call fails as it does on a full disk.
+
+    Only around the call under test: the limit holds for the test report, too, where that goes to a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, previous)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
 
 
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.png", "folder"])
 def test_full_disk_leaves_nothing(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3)).astype(np.uint8)
-    with pytest.raises(ValueError, match="cannot write"):
+    with pytest.raises(ValueError, match="cannot write"), small_disk():
         write_video(tmp_path / name, [noise])
     assert list(tmp_path.iterdir()) == []
 
