@@ -70,7 +70,8 @@ def test_photo_to_playing_loop(visit: Visit, picture: Path) -> None:
     # A seed of its own: what an earlier visit rendered is remembered and shown at once, without the live preview.
     set_quick(visit, seconds=4, seed=visit.page.viewport_size["width"])
     page.locator("#animate-button").click()
-    page.locator("#animate-live canvas").wait_for()  # the photo sways before the video is ready
+    # The live preview takes the photo (96 wide); a quick machine may show the video before anybody could see it sway.
+    page.locator("#animate-live canvas[width='96']").wait_for(state="attached")
     page.locator("#animate-video video").wait_for()
     page.wait_for_function("() => document.querySelector('#animate-video video').currentTime > 0")
     state = page.evaluate(
