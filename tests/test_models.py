@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from commons.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0, convert_reference_weights
 from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
 from gid.models.denoiser import DenoiserConfig, FrequencyAttention, SpectralDenoiser
-from gid.models.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0, convert_reference_weights
 from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig, envelope_from_log
 
 TINY = DenoiserConfig(4, 4, 6, (16, 32), 1, 8, 8, (False, True), True)

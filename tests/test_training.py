@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gid.models.efficientnet import EfficientNetLite0
+from commons.efficientnet import EfficientNetLite0
 from gid.models.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from gid.training import envelope as envelope_stage
 from gid.training.autoencoder import AutoencoderTrainingConfig, multi_scale_gradient, train_autoencoder

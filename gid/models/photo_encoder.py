@@ -19,7 +19,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import Downsample2D, ResnetBlock2D
 from torch import Tensor, nn
 
-from gid.models.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0
+from commons.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0
 
 # log of the envelope, as a fraction of sqrt(width * height): what the head's zero and unit output mean.
 LOG_ENVELOPE_FLOOR = -8.1

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from gid.models.efficientnet import EfficientNetLite0
+from commons.efficientnet import EfficientNetLite0
 from gid.normalization import envelope_of, to_isotropic
 from gid.training.augmentation import AugmentationConfig, augment
 

