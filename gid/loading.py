@@ -1,54 +1,56 @@
-"""Where weights come from: inside the package, a folder, or a repository on the Hub."""
+"""Where the weights of gid come from, and which device they go to."""
 
 from __future__ import annotations
 
-import os
-import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from commons.hub import resolve
+from commons.hub_checks import Layout, WeightsKind
+
+if TYPE_CHECKING:
+    import torch
+
+    from commons.hub_download import Progress
 
 EMBEDDED = Path(__file__).parent / "weights"
-_HUB_NAME = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?$")
+PIPELINES = ("GIDPipeline", "FltwrPipeline")  # the second: what `gid convert` writes
 
 
-def resolve_weights(weights: str | Path | None = None) -> Path:
-    """Folder that holds a pipeline: ``embedded``, a folder's path, or ``owner/repo[@revision]`` on the Hub.
+def layout(index: Mapping[str, Any]) -> Layout:
+    """The files of a pipeline, from its model_index.json. Raises ValueError if it is another pipeline's."""
+    name = index.get("_class_name")
+    if name not in PIPELINES:
+        raise ValueError(f"its pipeline is {name}, not {' or '.join(PIPELINES)}")
+    parts = {
+        part: str(value[1])
+        for part, value in index.items()
+        if not part.startswith("_") and _names_a_class(value) and value[1] is not None
+    }
+    required: list[str] = []
+    for part, class_name in parts.items():
+        if class_name.endswith("Scheduler"):
+            required.append(f"{part}/scheduler_config.json")
+        else:
+            required += [f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors"]
+    return Layout(("*.json", *(f"{part}/*" for part in parts)), tuple(required))
 
-    ``None`` reads the environment variable GID_WEIGHTS, else ``embedded``.
+
+KIND = WeightsKind("gid", "GID_WEIGHTS", EMBEDDED, "model_index.json", "`gid train assemble`", layout)
+
+
+def resolve_weights(
+    weights: str | Path | None = None, *, token: str | None = None, progress: Progress | None = None
+) -> Path:
+    """Folder that holds a pipeline: ``embedded``, a folder's path, or ``owner/repo[@revision][/subfolder]`` on the Hub.
+
+    ``None`` reads the environment variable GID_WEIGHTS, else ``embedded``. See :mod:`commons.hub`.
 
     Raises:
         ValueError: if nothing is there; says what is missing and how to get it.
     """
-    name = str(weights if weights is not None else os.environ.get("GID_WEIGHTS", "embedded"))
-    folder = EMBEDDED if name == "embedded" else Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
-            raise ValueError(
-                f"{folder} holds no weights (model_index.json is missing); name a folder made by `gid train`"
-            )
-        return folder
-    match = _HUB_NAME.match(name)
-    if match is None:
-        raise ValueError(f"weights {name!r} are unknown; use 'embedded', a folder, or owner/repo[@revision] on the Hub")
-    return _from_hub(match["repo"], match["revision"])
-
-
-def _from_hub(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
-    except GatedRepoError as error:
-        raise ValueError(f"{repo} is gated; accept its terms on the Hub and log in with `hf auth login`") from error
-    except RepositoryNotFoundError as error:
-        raise ValueError(f"{repo} is not on the Hub or is private; check the name or set HF_TOKEN") from error
-    except LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"{repo} is not in the cache and the Hub cannot be reached; connect once to download it, name a local "
-            "folder, or use 'embedded'"
-        ) from error
+    return resolve(weights, KIND, token=token, progress=progress)
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -57,6 +59,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     Raises:
         ValueError: if the device asked for is not there.
     """
+    import torch
+
     if str(device) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -66,3 +70,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     if missing.get(chosen.type, False):
         raise ValueError(f"device {device!r} is not available here; use --device auto or cpu")
     return chosen
+
+
+def _names_a_class(value: Any) -> bool:
+    """Whether an entry of model_index.json is [library, class] rather than a setting."""
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(v, str | None) for v in value)

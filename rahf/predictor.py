@@ -14,6 +14,7 @@ from torch import Tensor
 from .config import HEATMAPS, SCORES, WORDS
 from .feedback import Feedback, WordFeedback
 from .images import SUFFIXES, ImageSource, load_image
+from .loading import resolve_weights
 from .model import RAHF, TextTokens
 from .prompts import TextTokenizer, encode_prompts, load_tokenizer, plain_blanks, split_words
 from .words import word_probabilities
@@ -31,26 +32,21 @@ class Predictor:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32, **hub: Any
+        cls,
+        source: str | Path | None = None,
+        device: str = "auto",
+        dtype: torch.dtype = torch.float32,
+        token: str | None = None,
     ) -> "Predictor":
-        """From a folder or a Hub repository `owner/repo[@revision]`. `device` "auto" takes an accelerator if there is.
+        """From `embedded`, a folder or the Hub, `owner/repo[@revision][/subfolder]`; None reads RAHF_WEIGHTS.
 
+        `device` "auto" takes an accelerator if there is.
         Raises ValueError for a folder or repository that holds no such model.
         """
-        place = str(source)
-        if not os.path.isdir(place) and "@" in place:
-            place, hub["revision"] = place.rsplit("@", 1)
-        if not os.path.isdir(place) and place.count("/") != 1:
-            raise ValueError(f"{source} is neither a folder nor a Hub repository owner/repo[@revision]")
-        try:
-            model = RAHF.from_pretrained(place, map_location=_device(device), dtype=dtype, **hub)
-        except OSError as error:  # what the Hub client raises offline, for a wrong name and without permission
-            raise ValueError(
-                f"{source} could not be fetched; check the name and the connection, or download it elsewhere with "
-                f"`hf download {place}` and give its folder ({error})"
-            ) from error
-        folder = place if os.path.isdir(place) else None
-        return cls(model, load_tokenizer(model.config, folder), name=str(source))
+        folder = resolve_weights(source, token=token)
+        model = RAHF.from_pretrained(folder, map_location=_device(device), dtype=dtype)
+        name = source if source is not None else os.environ.get("RAHF_WEIGHTS") or "embedded"
+        return cls(model, load_tokenizer(model.config, folder), name=str(name))
 
     def predict(
         self,

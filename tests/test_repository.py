@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 
-from gid.weights_table import refreshed, weight_files
+from commons.weights_table import refreshed, weight_files
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 10 * 1000 * 1000  # a plain git push to a Space refuses larger files
@@ -136,7 +136,7 @@ def test_requirements_are_those_of_the_package() -> None:
 
 def test_weights_md_lists_every_file() -> None:
     text = (ROOT / "weights.md").read_text(encoding="utf-8")
-    assert refreshed(text, ROOT) == text, "run python -m gid.weights_table"
+    assert refreshed(text, ROOT) == text, "run python -m commons.weights_table"
     assert all(f"`{path.relative_to(ROOT).as_posix()}`" in text for path in weight_files(ROOT))
 
 
