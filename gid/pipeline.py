@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ class GIDPipeline(DiffusionPipeline):
         for image, seeds in jobs:
             pixels = image if isinstance(image, Tensor) else load_photo(image)
             _check_photo(pixels)
-            with _autocast(self.device):
+            with self._precision():
                 volumes += self._sample(
                     pixels,
                     seeds,
@@ -158,6 +159,11 @@ class GIDPipeline(DiffusionPipeline):
                     step_done,
                 )
         return GIDOutput(volumes=volumes)
+
+    @property
+    def notice(self) -> str:
+        """One sentence that has to be shown beside what these weights make; empty for the project's own."""
+        return str(self.config.get("notice", ""))
 
     def motion_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the volume for a photo: near the photo's aspect, sides multiples of 16."""
@@ -180,21 +186,16 @@ class GIDPipeline(DiffusionPipeline):
     ) -> list[SpectralVolume]:
         height, width = pixels.shape[-2:]
         columns, rows = self.motion_size(width, height)
-        scale = self.photo_encoder.photo_scale
-        photo = F.interpolate(
-            pixels[None].to(self.device).float(), (rows * scale, columns * scale), mode="bilinear", antialias=True
-        )
-        features = self.photo_encoder(photo.clamp(0, 1))
-        condition = features.condition.float()
+        condition, log_envelope = self._condition(pixels, columns, rows)
         bands = len(self.config.scales)
-        shape = (bands, self.autoencoder.config.latent_channels, rows // 4, columns // 4)
+        shape = (bands, *self._latent_shape(columns, rows))
         latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
         latents = latents.to(self.device) * scheduler.init_noise_sigma
         index = torch.arange(bands, device=self.device).repeat(len(seeds))
         recurrence = torch.Generator().manual_seed(seeds[0])
 
         def decode(clean: Tensor) -> Tensor:
-            return self._decode(clean, len(seeds), features.log_envelope)
+            return self._decode(clean, len(seeds), log_envelope)
 
         for position, time in enumerate(scheduler.timesteps):
             for repeat in range(loop_recurrence if loop_guidance > 0 else 1):
@@ -218,6 +219,23 @@ class GIDPipeline(DiffusionPipeline):
             )
             for volume, s in zip(coefficients, seeds, strict=True)
         ]
+
+    def _condition(self, pixels: Tensor, columns: int, rows: int) -> tuple[Tensor, Tensor | None]:
+        """What the denoiser is shown of a photo (3, H, W), (1, C, rows / 4, columns / 4), and its log envelope."""
+        scale = self.photo_encoder.photo_scale
+        photo = F.interpolate(
+            pixels[None].to(self.device).float(), (rows * scale, columns * scale), mode="bilinear", antialias=True
+        )
+        features = self.photo_encoder(photo.clamp(0, 1))
+        return features.condition.float(), features.log_envelope
+
+    def _latent_shape(self, columns: int, rows: int) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of one frequency slice."""
+        return self.autoencoder.config.latent_channels, rows // 4, columns // 4
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """The arithmetic of a call."""
+        return _autocast(self.device)
 
     def _predict(self, latents: Tensor, time: Tensor, index: Tensor, condition: Tensor, scale: float) -> Tensor:
         """Classifier-free guidance, eps = (1 + w) eps(c) - w eps(null); it is linear, so the same for velocity."""
@@ -281,11 +299,26 @@ def load_pipeline(weights: str | Path | None = None, device: str | torch.device 
     folder = resolve_weights(weights)
     target = resolve_device(device)
     try:
-        pipeline = GIDPipeline.from_pretrained(str(folder), dtype=torch.float32)
+        pipeline = _pipeline_class(folder).from_pretrained(str(folder), dtype=torch.float32)
     except (OSError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"weights in {folder} do not fit this version: {error}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(target)
+
+
+def _pipeline_class(folder: Path) -> type[GIDPipeline]:
+    """Which pipeline a folder of weights is for, by the name in its model_index.json."""
+    try:
+        name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / 'model_index.json'} is damaged ({error}); fetch the weights again") from error
+    if name == "GIDPipeline":
+        return GIDPipeline
+    if name == "FltwrPipeline":
+        from gid.foreign.fltwr import FltwrPipeline
+
+        return FltwrPipeline
+    raise ValueError(f"weights in {folder} are for a {name!r}; this version knows GIDPipeline and FltwrPipeline")
 
 
 def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:

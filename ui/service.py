@@ -107,6 +107,11 @@ class AnimationService:
         return cls(load_pipeline(weights, device), weights)
 
     @property
+    def notice(self) -> str:
+        """One sentence that has to stand beside what these weights make; empty for the project's own."""
+        return self.pipeline.notice
+
+    @property
     def folder(self) -> Path:
         """Where results are written; it goes with the service."""
         return Path(self._folder.name)
