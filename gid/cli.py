@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from gid.cli_convert import convert
 from gid.cli_stages import DataGroup, TrainGroup
 from gid.options import MotionOptions, RenderOptions
 from gid.poke_command import export, poke
@@ -33,6 +34,9 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 Photo = Annotated[Path, typer.Argument(help="The photo: any common image format.", show_default=False)]
+PhotoOrFolder = Annotated[
+    Path, typer.Argument(help="The photo: any common image format; or a folder of them.", show_default=False)
+]
 Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.", envvar="GID_WEIGHTS")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(help="Which of the possible motions, 0 or more.")]
@@ -61,13 +65,21 @@ def load(weights: str, device: str) -> GIDPipeline:
     """The pipeline, on its device. Raises ValueError for an unknown device or weights that are not there."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda or mps")
-    from diffusers.utils import logging as diffusers_logging
-
     from gid.pipeline import load_pipeline
 
+    quiet()
+    pipeline = load_pipeline(weights, device)
+    if pipeline.notice:
+        typer.echo(pipeline.notice, err=True)
+    return pipeline
+
+
+def quiet() -> None:
+    """Silence the loading of models; the commands show bars of their own."""
+    from diffusers.utils import logging as diffusers_logging
+
     diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()  # the commands show bars of their own
-    return load_pipeline(weights, device)
+    diffusers_logging.disable_progress_bar()
 
 
 class Bar:
@@ -88,10 +100,15 @@ class Bar:
 @app.command()
 @one_sentence
 def animate(
-    photo: Photo,
+    photo: PhotoOrFolder,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="mp4, webm, gif, or png for a numbered sequence.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="mp4, webm, gif, or png for a numbered sequence; for a folder of photos a folder.",
+            show_default=False,
+        ),
     ],
     loop: Annotated[bool, typer.Option(help="Let the end lead back to the start.")] = True,
     frames: Annotated[int, typer.Option(help="Number of frames, 2 to 900.")] = 150,
@@ -107,11 +124,22 @@ def animate(
     weights: Weights = "embedded",
     motion_in: Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")] = None,
     motion_out: Annotated[Path | None, typer.Option(help="Also write the motion file here.")] = None,
+    video: Annotated[str, typer.Option("--format", help="For a folder: mp4, webm, gif or png.")] = "mp4",
+    keep_motion: Annotated[bool, typer.Option(help="For a folder: keep the motion files too.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Turn a photo into a video or a seamless loop."""
+    """Turn a photo into a video or a seamless loop; or every photo of a folder, also under `accelerate launch`.
+
+    A folder may be interrupted and started again: what is there already is skipped. Photos that cannot be used are
+    listed in failures.jsonl at the end, with the reason.
+    """
     motion = MotionOptions(seed, steps, guidance, solver, loop_guidance)
     render = RenderOptions(frames, fps, strength, speed, loop, size)
+    if photo.is_dir():
+        if motion_in is not None or motion_out is not None:
+            raise ValueError("one motion file does not fit a folder of photos; use --keep-motion to keep theirs")
+        _animate_folder(photo, output, motion, render, video, keep_motion, weights, device)
+        return
 
     from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, write_animation
     from gid.photo import load_photo
@@ -132,6 +160,31 @@ def animate(
     if motion_out is not None:
         volume.save(motion_out)
     typer.echo(str(output))
+
+
+def _animate_folder(
+    folder: Path,
+    output: Path,
+    motion: MotionOptions,
+    render: RenderOptions,
+    video: str,
+    keep_motion: bool,
+    weights: str,
+    device: str,
+) -> None:
+    from commons.folders import Processes
+    from gid.folders import animate_folder
+
+    processes = Processes(device)
+    pipeline = load(weights, processes.device(device))
+    source = str(Path(weights).resolve()) if Path(weights).is_dir() else weights
+    done = animate_folder(folder, output, pipeline, motion, render, processes, video, keep_motion, source)
+    if processes.first:
+        typer.echo(f"{output}: {done}")
+        for failure in done.failures:
+            typer.secho(f"{failure.file}: {failure.reason}", err=True, fg=typer.colors.RED)
+    if done.failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -227,6 +280,7 @@ def evaluate(
 
 app.command()(one_sentence(poke))
 app.command()(one_sentence(export))
+app.command()(one_sentence(convert))
 
 
 if __name__ == "__main__":
