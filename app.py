@@ -1,6 +1,7 @@
 """Builds and launches the demo; the only place that loads models for it.
 
-GID_WEIGHTS chooses the weights (embedded, or a folder), GID_DEVICE the device (auto, cpu, cuda or mps).
+GID_WEIGHTS and RAHF_WEIGHTS choose the weights (embedded, a folder, or owner/repo[@revision] on the Hub), GID_DEVICE
+the device (auto, cpu, cuda or mps).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 import gradio as gr
 
 from ui.animate import build_animate_tab
+from ui.feedback import build_feedback_tab
+from ui.feedback_service import FeedbackService
 from ui.poke import build_poke_tab
 from ui.service import AnimationService
 from ui.theme import STYLES, make_theme
@@ -25,14 +28,17 @@ One photo in, natural motion out: let it loop, or take hold of it. After [Genera
 (Li, Tucker, Snavely, Holynski, CVPR 2024)."""
 
 
-def create_demo(service: AnimationService) -> gr.Blocks:
-    """The whole page around loaded models; not launched yet."""
+def create_demo(service: AnimationService, feedback: FeedbackService | None = None) -> gr.Blocks:
+    """The whole page around loaded models; not launched yet. Without ``feedback`` its tab is left out."""
     with gr.Blocks(title="Generative Image Dynamics", delete_cache=(3600, 86400)) as demo:
         gr.Markdown(INTRO, elem_id="intro")
         with gr.Tab("Animate", id="animate"):
             animate = build_animate_tab(service)
         with gr.Tab("Poke", id="poke") as poke:
             build_poke_tab(service, animate, poke)
+        if feedback is not None:
+            with gr.Tab("Rich feedback", id="feedback"):
+                build_feedback_tab(feedback)
     return demo
 
 
@@ -52,7 +58,8 @@ def main() -> None:
     """Load the models and serve the page."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     service = AnimationService.load(os.environ.get("GID_WEIGHTS", "embedded"), os.environ.get("GID_DEVICE", "auto"))
-    launch(create_demo(service))
+    feedback = FeedbackService.load(os.environ.get("RAHF_WEIGHTS", "embedded"), os.environ.get("GID_DEVICE", "auto"))
+    launch(create_demo(service, feedback))
 
 
 if __name__ == "__main__":
