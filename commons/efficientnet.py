@@ -91,6 +91,11 @@ class EfficientNetLite0(nn.Module):
         x = F.relu6(self.stem((photo * 255 - 127) / 128))
         return self._run(x, 0, _PYRAMID_BLOCKS[2])
 
+    @property
+    def early_blocks(self) -> int:
+        """How many blocks `early` runs."""
+        return _PYRAMID_BLOCKS[2] + 1
+
     def late(self, stride8: Tensor) -> list[Tensor]:
         """The level at stride 8 -> levels at strides 16 and 32."""
         return self._run(stride8, _PYRAMID_BLOCKS[2] + 1, _PYRAMID_BLOCKS[-1])

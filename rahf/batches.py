@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .config import HEATMAPS, SCORES, RAHFConfig
 from .data.samples import Sample
+from .grounding import Places, places_of
 from .model import RAHFOutput, Texts, TextTokens
 from .prompts import ALIGNED, MISALIGNED, TextTokenizer, encode_prompts, plain_blanks, split_words
 from .words import IGNORED, WordTargets, choice_logits, word_targets
@@ -18,18 +19,20 @@ from .words import IGNORED, WordTargets, choice_logits, word_targets
 @dataclass(frozen=True)
 class LossWeights:
     """Weight of each loss. `choice` is the cross-entropy of marking or not marking a word, where the decoder chooses:
-    the few tokens that matter among the many that only copy the prompt."""
+    the few tokens that matter among the many that only copy the prompt. `grounding` counts for composed scenes only."""
 
     heatmap: float = 50.0
     score: float = 5.0
     words: float = 0.3
     choice: float = 1.0
+    grounding: float = 0.3
 
 
 @dataclass(frozen=True)
 class Batch:
     """images (B,3,S,S) in [0, 1]; heatmaps (B,h,h) and scores (B,) by name, nan where a sample has no label; tokens of
-    the prompts; targets of the words, and `marks`: for each prompt 1 for misaligned words, None where not labelled."""
+    the prompts; targets of the words, and `marks`: for each prompt 1 for misaligned words, None where not labelled;
+    `places` of the objects of composed scenes, if asked for."""
 
     images: Tensor
     heatmaps: dict[str, Tensor]
@@ -37,6 +40,7 @@ class Batch:
     texts: Texts
     targets: WordTargets
     marks: list[list[int] | None]
+    places: Places | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         texts = self.texts
@@ -49,11 +53,20 @@ class Batch:
             else {name: text.to(device) for name, text in texts.items()},
             targets=WordTargets(self.targets.ids.to(device), self.targets.places, self.targets.following),
             marks=self.marks,
+            places=None if self.places is None else self.places.to(device),
         )
 
 
-def collate(samples: Sequence[Sample], config: RAHFConfig, tokenizer: TextTokenizer) -> Batch:
-    """Stack samples of any sizes. Raises ValueError for a prompt the model cannot read."""
+def collate(
+    samples: Sequence[Sample],
+    config: RAHFConfig,
+    tokenizer: TextTokenizer,
+    grounding: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Batch:
+    """Stack samples of any sizes; `grounding` lists the nouns and the colours whose places are wanted.
+
+    Raises ValueError for a prompt the model cannot read.
+    """
     words = [[word.text for word in split_words(plain_blanks(sample.prompt))] for sample in samples]
     labels = [
         list(sample.words) if sample.words is not None else [ALIGNED] * len(row)
@@ -73,6 +86,7 @@ def collate(samples: Sequence[Sample], config: RAHFConfig, tokenizer: TextTokeni
             [int(label == MISALIGNED) for label in row] if sample.words is not None else None
             for sample, row in zip(samples, labels, strict=True)
         ],
+        places=places_of(samples, config.grid, *grounding) if grounding else None,
     )
 
 

@@ -8,13 +8,16 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -25,7 +28,9 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
 
 WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
+HEADER_ROOM = 100_000  # bytes of a part left for its header
 EMBEDDING = "t5.shared.weight"
 TIED = ("t5.encoder.embed_tokens.weight", "t5.decoder.embed_tokens.weight", "t5.lm_head.weight")
 
@@ -162,6 +167,43 @@ def save_folder(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch
     write_config(folder / CONFIG_FILE, config)
 
 
+def save_parts(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch.dtype, most: int) -> list[Path]:
+    """Write the weights in parts of at most `most` bytes with an index, as the Hub lays out large models; gives the
+    parts. `folder` must not exist, and appears only when it is whole.
+
+    Raises FileExistsError, and ValueError if a single tensor is larger than `most`.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; name a folder that does not")
+    parts: list[dict[str, Tensor]] = [{}]
+    room = most - HEADER_ROOM
+    for name, tensor in named_weights(model).items():
+        size = tensor.numel() * _stored_dtype(name, tensor, dtype).itemsize
+        if size > most - HEADER_ROOM:
+            raise ValueError(f"{name} takes {size} bytes, more than a part of {most} holds; allow larger parts")
+        if size > room:
+            parts.append({})
+            room = most - HEADER_ROOM
+        parts[-1][name] = tensor
+        room -= size
+    names = [f"model-{place:05d}-of-{len(parts):05d}.safetensors" for place in range(1, len(parts) + 1)]
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    beside.mkdir(parents=True)
+    try:
+        for name, part in zip(names, parts, strict=True):
+            write_safetensors(beside / name, part, dtype, weights_metadata(config))
+        index = {
+            "metadata": {"total_size": sum((beside / name).stat().st_size for name in names)},
+            "weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part},
+        }
+        (beside / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        write_config(beside / CONFIG_FILE, config)
+        os.rename(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return [folder / name for name in names]
+
+
 def weights_metadata(config: RAHFConfig) -> dict[str, str]:
     """What is written into the head of every weight file."""
     return {"model": "rahf", "source": config.weights_source, "license": config.weights_license}
@@ -174,22 +216,59 @@ def load_folder(
     device: torch.device | str = "cpu",
     hub: Mapping[str, Any] | None = None,
 ) -> Model:
-    """Load `model.safetensors` of a folder or Hub repository into `model` (best built on the meta device).
+    """Load `model.safetensors`, or the parts its index names, of a folder or Hub repository into `model` (best built on
+    the meta device).
 
     Returns the model in evaluation mode. Raises CheckpointError for a damaged file or one of another model.
     """
+    paths = weight_parts(source, hub or {})
+    with ExitStack() as stack:
+        places = {name: file for path in paths for file, names in [_opened(path, stack)] for name in names}
+        shapes = {canonical_key(name): torch.Size(file.get_slice(name).get_shape()) for name, file in places.items()}
+        check_keys(shapes, model)
+        _assign(model, ((name, file.get_tensor(name)) for name, file in places.items()), dtype, device)
+    return model.eval()
+
+
+def weight_parts(source: str, hub: Mapping[str, Any]) -> list[Path]:
+    """The weight files of a folder or Hub repository: one, or the parts that its index names.
+
+    Raises CheckpointError if there are none, or if a part is missing.
+    """
     local = os.path.isdir(source)
-    path = Path(source) / WEIGHTS_FILE if local else Path(hf_hub_download(source, WEIGHTS_FILE, **(hub or {})))
-    if not path.is_file():
+
+    def fetch(name: str) -> Path | None:
+        if local:
+            path = Path(source) / name
+            return path if path.is_file() else None
+        try:
+            return Path(hf_hub_download(source, name, **hub))
+        except EntryNotFoundError:
+            return None
+
+    whole = fetch(WEIGHTS_FILE)
+    if whole is not None:
+        return [whole]
+    index = fetch(INDEX_FILE)
+    if index is None:
         raise CheckpointError(f"{source} holds no {WEIGHTS_FILE}; give a folder written by `rahf convert` or training")
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            check_keys({canonical_key(name): shape for name, shape in shapes.items()}, model)
-            _assign(model, ((name, file.get_tensor(name)) for name in shapes), dtype, device)
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is damaged ({error}); fetch it again") from error
+    parts = {name: fetch(name) for name in names}
+    missing = [name for name, part in parts.items() if part is None]
+    if missing:
+        raise CheckpointError(f"{source} lacks {', '.join(missing)}, which {INDEX_FILE} names; fetch it again")
+    return [part for part in parts.values() if part is not None]
+
+
+def _opened(path: Path, stack: ExitStack) -> tuple[Any, list[str]]:
+    try:
+        file = stack.enter_context(safe_open(path, framework="pt", device="cpu"))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or is no safetensors file ({error}); fetch it again") from error
-    return model.eval()
+    return file, list(file.keys())
 
 
 def _assign(
@@ -200,8 +279,12 @@ def _assign(
         if canonical_key(name) in TIED:
             continue
         owner, _, leaf = installed_key(name, installed).rpartition(".")
-        parameter = nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=True)
-        setattr(model.get_submodule(owner), leaf, parameter)
+        module = model.get_submodule(owner)
+        placed = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+        if leaf in module._buffers:  # running statistics
+            setattr(module, leaf, placed)
+        else:
+            setattr(module, leaf, nn.Parameter(placed, requires_grad=module.get_parameter(leaf).requires_grad))
     for name in (EMBEDDING, *TIED):  # assignment undoes the tie
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, model.get_parameter(EMBEDDING))

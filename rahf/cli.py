@@ -1,4 +1,4 @@
-"""`rahf`: convert, analyze, rank, train, evaluate, sprites."""
+"""`rahf`: convert, analyze, rank, train, evaluate, pack, sprites."""
 
 import json
 import logging
@@ -20,6 +20,7 @@ app = typer.Typer(help="Rich human feedback on generated images.", no_args_is_he
 
 Weights = Annotated[str, typer.Option("--weights", "-w", help="Folder or Hub repository owner/repo[@revision].")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 for large models where it is fast.")]
 
 
 class Half(StrEnum):
@@ -62,20 +63,38 @@ def convert(
 @app.command()
 @_explained
 def analyze(
-    image: Annotated[Path, typer.Argument(help="The image.")],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text it was made from.")],
+    image: Annotated[Path, typer.Argument(help="The image, or a folder of images.")],
     weights: Weights,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text it was made from.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="For a folder: prompts by file name, .csv, .jsonl or .json.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for JSON, heatmaps and a report.")] = None,
     scores_only: Annotated[bool, typer.Option(help="Only the four scores.")] = False,
+    report: Annotated[bool, typer.Option(help="For a folder: a report picture of each image too.")] = False,
+    batch_size: Annotated[int, typer.Option(help="For a folder: images at once.")] = 8,
+    precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
-    """Feedback on one image."""
+    """Feedback on one image; or on every image of a folder, also under `accelerate launch`.
+
+    A folder may be interrupted and started again: what is there already is skipped. Images that cannot be used are
+    listed in failures.jsonl at the end, with the reason.
+    """
+    if image.is_dir():
+        _analyze_folder(image, weights, prompt, prompts, out, scores_only, report, batch_size, precision, device)
+        return
+    if prompt is None:
+        raise ValueError("give the text that the image was made from: --prompt TEXT")
+
+    from .folders import write_feedback
     from .predictor import Predictor
 
-    feedback = Predictor.from_pretrained(weights, device).predict(image, prompt, scores_only=scores_only)
+    feedback = Predictor.from_pretrained(weights, device, precision).predict(image, prompt, scores_only=scores_only)
     if out is not None:
-        _write_report(out, image, feedback)
+        out.mkdir(parents=True, exist_ok=True)
+        write_feedback(out, image, feedback)
     if as_json:
         typer.echo(json.dumps(feedback.to_dict(), indent=2, ensure_ascii=False))
         return
@@ -85,6 +104,40 @@ def analyze(
         typer.echo(f"{word.probability:13.3f} {word.text}")
     if feedback.noncommercial:
         typer.echo("weights for non-commercial use only", err=True)
+
+
+def _analyze_folder(
+    folder: Path,
+    weights: str,
+    prompt: str | None,
+    prompts: Path | None,
+    out: Path | None,
+    scores_only: bool,
+    report: bool,
+    batch_size: int,
+    precision: str,
+    device: str,
+) -> None:
+    if out is None:
+        raise ValueError("give a folder for the results: -o OUT")
+    if (prompt is None) == (prompts is None):
+        raise ValueError("give either --prompts FILE, prompts by file name, or one --prompt TEXT for all images")
+
+    from commons.folders import Processes
+
+    from .folders import analyze_folder
+    from .predictor import Predictor
+
+    texts = read_prompts(prompts) if prompts is not None else str(prompt)
+    processes = Processes(device)
+    predictor = Predictor.from_pretrained(weights, processes.device(device), precision)
+    done = analyze_folder(folder, out, predictor, texts, processes, batch_size, scores_only, report)
+    if processes.first:
+        typer.echo(f"{out}: {done}")
+        for failure in done.failures:
+            typer.echo(f"{failure.file}: {failure.reason}", err=True)
+    if done.failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -134,6 +187,8 @@ def train(
     blind: Annotated[str, typer.Option(help="Hide an input: image or text.")] = "",
     scenes: Annotated[Path | None, typer.Option(help="Sprite library: train on composed scenes.")] = None,
     count: Annotated[int, typer.Option(help="Composed scenes in all.")] = 100_000,
+    photographs: Annotated[Path | None, typer.Option(help="With --scenes: photographs to plant faults into.")] = None,
+    photograph_share: Annotated[float, typer.Option(help="Part of the samples that are photographs.")] = 0.2,
     records: Annotated[list[Path] | None, typer.Option(help="RichHF-18K TFRecords.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the records' images.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Table of the records' prompts.")] = None,
@@ -144,6 +199,9 @@ def train(
     workers: int = 0,
     seed: int = 0,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    schedule: Annotated[str, typer.Option(help="reciprocal_sqrt (the paper's) or cosine.")] = "reciprocal_sqrt",
+    tower_rate: Annotated[float, typer.Option(help="Learning rate of the image tower, as a part of the rest's.")] = 1.0,
+    ground: Annotated[bool, typer.Option(help="With --scenes: teach the visual tokens what they lie on.")] = False,
 ) -> None:
     """Train a model, on composed scenes or on RichHF-18K."""
     from .model import RAHF
@@ -154,8 +212,12 @@ def train(
 
     torch.manual_seed(seed)
     network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant, blind=blind))
-    load_towers(network, vit, t5)
+    load_towers(network, vit, t5, pyramid=init is None)
     source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
+    tokenizer = load_tokenizer(network.config, init)
+    grounding = _grounding(network, source, tokenizer) if ground else None
+    if photographs is not None:
+        source = _with_photographs(source, photographs, photograph_share, seed, network.config.image_size)
     settings = TrainConfig(
         steps=steps,
         batch_size=batch_size,
@@ -164,8 +226,10 @@ def train(
         workers=workers,
         seed=seed,
         mixed_precision=precision,
+        schedule=schedule,
+        tower_rate=tower_rate,
     )
-    run(network, source, load_tokenizer(network.config, init), out, settings)
+    run(network, source, tokenizer, out, settings, grounding=grounding)
 
 
 @app.command()
@@ -208,15 +272,55 @@ def evaluate(
 
 @app.command()
 @_explained
+def pack(
+    run: Annotated[Path, typer.Argument(help="Weights folder, such as a training run's.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the parts.")],
+    dtype: Annotated[Half, typer.Option(help="Number format to store.")] = Half.float16,
+    megabytes: Annotated[float, typer.Option(help="Largest part; a plain git push takes up to 10.")] = 9.5,
+    source: Annotated[str, typer.Option(help="Where the weights come from, for their notice.")] = "",
+    license_name: Annotated[str, typer.Option("--license", help="Their licence.")] = "apache-2.0",
+) -> None:
+    """Write weights in small parts of half precision, to be shipped."""
+    from .checkpoints import save_parts
+    from .model import RAHF
+
+    model = RAHF.from_pretrained(run)
+    config = model.config.with_(weights_source=source, weights_license=license_name)
+    for part in save_parts(model, config, out, getattr(torch, dtype.value), int(megabytes * 1e6)):
+        typer.echo(f"{part.stat().st_size} {part}")
+
+
+@app.command()
+@_explained
 def sprites(
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the library.")],
-    emoji: Annotated[Path | None, typer.Option(help="`assets` of the unpacked npm package fluent-emoji-3d.")] = None,
+    emoji: Annotated[list[Path] | None, typer.Option(help="Folder of emoji named by code point; repeatable.")] = None,
     clipart: Annotated[Path | None, typer.Option(help="Folder of the unpacked Debian package openclipart-png.")] = None,
+    font: Annotated[Path | None, typer.Option(help="Colour font with bitmap glyphs: NotoColorEmoji.ttf.")] = None,
 ) -> None:
     """Make a sprite library for composed scenes from packages that you have unpacked."""
     from .data.sprites import build_library
 
-    typer.echo(f"{build_library(out, emoji, clipart)} sprites in {out}")
+    typer.echo(f"{build_library(out, emoji or [], clipart, font)} sprites in {out}")
+
+
+def _with_photographs(source: SampleSource, folder: Path, share: float, seed: int, size: int) -> SampleSource:
+    from .data.photographs import Mixture, SpoiledPhotographs
+
+    if not 0 < share < 1:
+        raise ValueError(f"--photograph-share is {share}; it must lie between 0 and 1")
+    spoiled = SpoiledPhotographs(folder, len(source), seed, size)
+    return Mixture([source, spoiled], [1 - share, share], len(source), seed)
+
+
+def _grounding(network: Any, source: Any, tokenizer: Any) -> Any:
+    from .data.grammar import COLOURS
+    from .data.scenes import ComposedScenes
+    from .grounding import Grounding
+
+    if not isinstance(source, ComposedScenes):
+        raise ValueError("--ground needs --scenes: only there is it known what lies where")
+    return Grounding(network, tokenizer, sorted(source.sprites), list(COLOURS))
 
 
 def _source(
@@ -245,17 +349,6 @@ def _score_weights(text: str) -> dict[str, float]:
         return {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
     except ValueError as error:
         raise ValueError(f"--by is {text!r}; write it as plausibility=2,overall=1") from error
-
-
-def _write_report(folder: Path, image: Path, feedback: Any) -> None:
-    from .sheets import report, save_heatmap
-
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(feedback.to_dict(), indent=2, ensure_ascii=False)
-    (folder / "feedback.json").write_text(text + "\n", encoding="utf-8")
-    for name, heatmap in feedback.heatmaps.items():
-        save_heatmap(folder / f"{name}.png", heatmap)
-    report(image, feedback).save(folder / "report.png")
 
 
 def _write_sheet(path: Path, predictor: Any, source: SampleSource, count: int) -> None:

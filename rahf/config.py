@@ -6,6 +6,8 @@ from typing import Any
 HEATMAPS: tuple[str, ...] = ("implausibility", "misalignment")
 SCORES: tuple[str, ...] = ("plausibility", "alignment", "aesthetics", "overall")
 WORDS = "words"
+PYRAMID = "efficientnet-lite0"
+IMAGE_TOWERS: tuple[str, ...] = ("vit", PYRAMID)
 VARIANTS: tuple[str, ...] = ("multi_head", "augmented_prompt")
 
 # What the augmented-prompt variant prepends to the prompt, one pass an output.
@@ -28,7 +30,8 @@ class RAHFConfig:
     """
 
     variant: str = "multi_head"
-    # Image tower (ViT).
+    # Image tower: a ViT, or the tokens of a pretrained feature pyramid, which reads only image_size and vit_width.
+    image_tower: str = "vit"
     image_size: int = 384
     patch_size: int = 16
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -41,6 +44,7 @@ class RAHFConfig:
     # Text tower (T5 encoder, which fuses, and T5 decoder, which writes the words).
     tokenizer: str = "google-t5/t5-base"  # "bytes", a Hub repository, or a folder
     vocabulary: int = 32128
+    word_rows: int = 0  # rows of the hashed word embedding that accompanies bytes, a power of 2; 0 for none
     text_width: int = 768
     text_key_width: int = 64
     text_heads: int = 12
@@ -71,6 +75,15 @@ class RAHFConfig:
             raise ValueError(f"variant is {self.variant!r}; it must be one of {', '.join(VARIANTS)}")
         if self.blind not in ("", "image", "text"):
             raise ValueError(f"blind is {self.blind!r}; it must be empty, 'image' or 'text'")
+        if self.image_tower not in IMAGE_TOWERS:
+            raise ValueError(f"image_tower is {self.image_tower!r}; it must be one of {', '.join(IMAGE_TOWERS)}")
+        if self.image_tower == PYRAMID and (self.patch_size != 16 or self.image_size % 32):
+            raise ValueError(
+                f"image_size {self.image_size} with patch_size {self.patch_size} does not suit {PYRAMID}: its patches "
+                "are 16 wide and its images a multiple of 32"
+            )
+        if self.word_rows and (self.tokenizer != "bytes" or self.word_rows & (self.word_rows - 1)):
+            raise ValueError(f"word_rows is {self.word_rows}; it must be 0 or, with bytes, a power of 2")
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "
@@ -105,26 +118,28 @@ PAPER = RAHFConfig(image_size=512, vit_width=768, vit_layers=12, vit_heads=12, v
 # The released checkpoint: ViT-L/16 at 384 px with its unused pooler, T5-base.
 PUBLIC = RAHFConfig(vit_pooler=True)
 
-# Small enough to ship: byte-level text, under five million parameters.
+# Small enough to ship: ImageNet features in place of the ViT, byte-level text, about seven million parameters.
 SMALL = RAHFConfig(
-    image_size=256,
+    image_tower=PYRAMID,
+    image_size=224,
+    image_mean=(0.0, 0.0, 0.0),  # the pyramid scales its pixels itself
+    image_std=(1.0, 1.0, 1.0),
     vit_width=192,
-    vit_layers=5,
     vit_heads=6,
-    vit_mlp=576,
     tokenizer="bytes",
     vocabulary=384,
+    word_rows=4096,
     text_width=192,
     text_key_width=32,
     text_heads=6,
     text_mlp=576,
-    text_layers=2,
+    text_layers=4,
     text_decoder_layers=1,
     dropout=0.0,
     max_text_tokens=768,
     max_new_tokens=768,
     heatmap_stem=(96, 64),
-    heatmap_stages=(48, 32, 24),
+    heatmap_stages=(48, 24),
     score_channels=(48, 8),
     score_hidden=(48,),
 )

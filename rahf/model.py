@@ -19,9 +19,12 @@ from transformers import T5Config, T5ForConditionalGeneration, ViTConfig, ViTMod
 from transformers.modeling_outputs import BaseModelOutput
 
 from .checkpoints import load_folder, save_folder
-from .config import HEATMAPS, SCORES, WORDS, RAHFConfig
+from .config import HEATMAPS, PYRAMID, SCORES, WORDS, RAHFConfig
 from .heads import HeatmapHead, ScoreHead
+from .pyramid import PyramidTower
+from .word_embedding import WordEmbedding
 
+END_OF_TEXT = 1  # T5's
 SHARED = "shared"  # the one heatmap head and the one score head of the augmented-prompt variant
 
 
@@ -47,11 +50,13 @@ class Fused:
 
 @dataclass
 class RAHFOutput:
-    """Heatmaps (B,h,w) and scores (B,) by name, both in (0, 1), and word logits (B,T,V); only what was asked for."""
+    """Heatmaps (B,h,w) and scores (B,) by name, both in (0, 1), and word logits (B,T,V), only what was asked for; and
+    the visual tokens (B,1+g·g,C) before they meet the text."""
 
     heatmaps: dict[str, Tensor] = field(default_factory=dict)
     scores: dict[str, Tensor] = field(default_factory=dict)
     word_logits: Tensor | None = None
+    visual: Tensor | None = None
 
 
 Texts = TextTokens | Mapping[str, TextTokens]
@@ -69,8 +74,12 @@ class RAHF(
     def __init__(self, config: RAHFConfig) -> None:
         super().__init__()
         self.config = config
-        self.vit = ViTModel(_vit_config(config), add_pooling_layer=config.vit_pooler)
+        if config.image_tower == PYRAMID:
+            self.pyramid = PyramidTower(config.vit_width, config.grid)
+        else:
+            self.vit = ViTModel(_vit_config(config), add_pooling_layer=config.vit_pooler)
         self.t5 = T5ForConditionalGeneration(_t5_config(config))
+        self.word_embedding = WordEmbedding(config.word_rows, config.text_width) if config.word_rows else None
         self.visual_token_projection = nn.Linear(config.vit_width, config.text_width)
         multi_head = config.variant == "multi_head"
         self.heatmap_predictor = nn.ModuleDict(
@@ -89,6 +98,11 @@ class RAHF(
     @property
     def device(self) -> torch.device:
         return self.visual_token_projection.weight.device
+
+    @property
+    def image_tower(self) -> nn.Module:
+        """What turns pixels into visual tokens."""
+        return self.pyramid if self.config.image_tower == PYRAMID else self.vit
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,7 +132,7 @@ class RAHF(
                 fused[id(text)] = self.fuse(visual, text)
             return fused[id(text)]
 
-        output = RAHFOutput()
+        output = RAHFOutput(visual=visual)
         for name in heatmaps:
             output.heatmaps[name] = self.head(name)(fuse(name).features)
         for name in scores:
@@ -142,14 +156,17 @@ class RAHF(
         images = self.squash(images)
         mean = images.new_tensor(self.config.image_mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.config.image_std).view(1, 3, 1, 1)
-        return ((images - mean) / std).to(self.dtype)
+        return ((images - mean) / std).to(self.dtype, memory_format=torch.channels_last)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """(B,3,H,W) in [0, 1] -> visual tokens (B,1+g·g,C), the class token first."""
         pixels = self.prepare(images)
         if self.config.blind == "image":
             pixels = torch.zeros_like(pixels)
-        tokens = self.vit(pixel_values=pixels).last_hidden_state
+        if self.config.image_tower == PYRAMID:
+            tokens = self.pyramid(pixels)
+        else:
+            tokens = self.vit(pixel_values=pixels).last_hidden_state
         return self.visual_token_projection(tokens)
 
     def fuse(self, visual: Tensor, text: TextTokens) -> Fused:
@@ -157,7 +174,7 @@ class RAHF(
         if len(visual) != len(text.ids):
             raise ValueError(f"{len(visual)} images came with {len(text.ids)} prompts; give one prompt an image")
         ids, mask = text.ids.to(visual.device), text.mask.to(visual.device)
-        embedded = torch.cat([visual, self.t5.shared(ids)], dim=1)
+        embedded = torch.cat([visual, self._embed(ids)], dim=1)
         seen = torch.cat([mask.new_ones(visual.shape[:2]), mask], dim=1)
         hidden = self.t5.encoder(inputs_embeds=embedded, attention_mask=seen.long()).last_hidden_state
         count, grid = visual.shape[1], self.config.grid
@@ -171,16 +188,25 @@ class RAHF(
         """
         shifted = F.pad(targets.clamp(min=0), (1, 0))[:, :-1]  # T5 starts from its padding token, which is 0
         hidden = self.t5.decoder(
-            input_ids=shifted,
+            inputs_embeds=self._embed(shifted, causal=True),
             encoder_hidden_states=fused.context,
             encoder_attention_mask=fused.mask.long(),
             use_cache=False,
         ).last_hidden_state
         return self.t5.lm_head(hidden * self.config.text_width**-0.5)
 
+    def _embed(self, ids: Tensor, causal: bool = False) -> Tensor:
+        """Text ids (B,L) -> (B,L,C); `causal` where a byte must not know how its word goes on."""
+        embedded = self.t5.shared(ids)
+        if self.word_embedding is None:
+            return embedded
+        return embedded + self.word_embedding(ids, causal)
+
     @torch.no_grad()
     def generate(self, fused: Fused, max_new_tokens: int | None = None) -> Tensor:
         """Free greedy generation of the marked prompt: ids (B,T), padded with 0 after the end mark."""
+        if self.word_embedding is not None:
+            return self._generate_words(fused, max_new_tokens or self.config.max_new_tokens)
         ids = self.t5.generate(  # type: ignore[misc]  # the library types `self` as a protocol
             encoder_outputs=BaseModelOutput(last_hidden_state=fused.context),
             attention_mask=fused.mask.long(),
@@ -189,6 +215,18 @@ class RAHF(
             num_beams=1,
         )
         return ids[:, 1:]
+
+    def _generate_words(self, fused: Fused, most: int) -> Tensor:
+        """Greedy generation where the embedding of a byte depends on those before it, which transformers' has no place
+        for; the one decoder layer is small enough to run again for every byte."""
+        ids = torch.zeros(len(fused.context), 0, dtype=torch.long, device=fused.context.device)
+        done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        while ids.shape[1] < most and not bool(done.all()):
+            logits = self.decode(fused, F.pad(ids, (0, 1)))[:, -1]
+            chosen = torch.where(done, 0, logits.argmax(dim=-1))
+            ids = torch.cat([ids, chosen[:, None]], dim=1)
+            done |= chosen == END_OF_TEXT
+        return ids
 
     def head(self, name: str) -> nn.Module:
         """The head that predicts output `name`. Raises ValueError for an unknown name."""
@@ -255,7 +293,7 @@ def _t5_config(config: RAHFConfig) -> T5Config:
         dropout_rate=config.dropout,
         feed_forward_proj="relu",
         pad_token_id=0,
-        eos_token_id=1,
+        eos_token_id=END_OF_TEXT,
     )
     text.decoder_start_token_id = 0
     return text

@@ -1,4 +1,4 @@
-"""Start training from pretrained towers: a ViT and a T5 from the Hub or from folders."""
+"""Start training from pretrained towers: a ViT and a T5 from the Hub or from folders, a pyramid from a package."""
 
 import logging
 
@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import T5ForConditionalGeneration, ViTModel
 
+from commons.efficientnet import pretrained_trunk
+
 from .checkpoints import CheckpointError
+from .config import PYRAMID
 from .model import RAHF
 
 logger = logging.getLogger(__name__)
@@ -15,10 +18,11 @@ logger = logging.getLogger(__name__)
 POSITIONS = "embeddings.position_embeddings"
 
 
-def load_towers(model: RAHF, vit: str | None = None, t5: str | None = None) -> RAHF:
-    """Copy pretrained weights into `model` in place: `vit` for the image tower, `t5` for the text tower.
+def load_towers(model: RAHF, vit: str | None = None, t5: str | None = None, pyramid: bool = False) -> RAHF:
+    """Copy pretrained weights into `model` in place: `vit` for the image tower, `t5` for the text tower; `pyramid`: the
+    ImageNet weights of the feature pyramid, if the model has one.
 
-    Each is a Hub repository or a folder of transformers, such as `google-t5/t5-base`.
+    The first two are each a Hub repository or a folder of transformers, such as `google-t5/t5-base`.
     Position embeddings of another image size are interpolated. Raises CheckpointError that names what does not fit, and
     ValueError if a tower cannot be had.
     """
@@ -29,6 +33,8 @@ def load_towers(model: RAHF, vit: str | None = None, t5: str | None = None) -> R
         if weights[POSITIONS].shape[1] != wanted:
             weights[POSITIONS] = resize_positions(weights[POSITIONS], wanted)
         _copy(model.vit, weights, vit)
+    if pyramid and model.config.image_tower == PYRAMID:
+        model.pyramid.trunk.load_state_dict(pretrained_trunk().state_dict())
     if t5 is not None:
         _copy(model.t5, dict(_fetch(T5ForConditionalGeneration, t5).state_dict()), t5)
     return model

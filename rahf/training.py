@@ -5,9 +5,10 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 from .batches import Batch, LossWeights, collate, losses, weigh
 from .data.augment import Augmentation
 from .data.samples import SampleSource
+from .grounding import Grounding
 from .model import RAHF
 from .prompts import TextTokenizer
 
@@ -30,7 +32,11 @@ STATE = "state"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. `batch_size` is that of all processes together; `save_every` and `log_every` count steps."""
+    """How to train. `batch_size` is that of all processes together; `save_every` and `log_every` count steps.
+
+    schedule: "reciprocal_sqrt", the paper's, or "cosine", down to zero at the last step. tower_rate: the image tower's
+    learning rate as a part of that of all else, for a pretrained tower.
+    """
 
     steps: int = 20_000
     batch_size: int = 32
@@ -41,6 +47,8 @@ class TrainConfig:
     seed: int = 0
     workers: int = 0
     mixed_precision: str = "no"
+    schedule: str = "reciprocal_sqrt"
+    tower_rate: float = 1.0
     save_every: int = 500
     log_every: int = 50
     weights: LossWeights = field(default_factory=LossWeights)
@@ -50,11 +58,16 @@ class TrainConfig:
         for name in ("steps", "batch_size", "warmup", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.schedule not in ("reciprocal_sqrt", "cosine"):
+            raise ValueError(f"schedule is {self.schedule!r}; it must be 'reciprocal_sqrt' or 'cosine'")
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then the paper's reciprocal square root."""
-    return config.learning_rate * min((step + 1) / config.warmup, math.sqrt(config.warmup / (step + 1)))
+    """Linear warm-up, then the paper's reciprocal square root or a cosine."""
+    warm = (step + 1) / config.warmup
+    if config.schedule == "cosine":
+        return config.learning_rate * min(warm, 1) * (1 + math.cos(math.pi * step / config.steps)) / 2
+    return config.learning_rate * min(warm, math.sqrt(config.warmup / (step + 1)))
 
 
 def batch_indices(step: int, count: int, config: TrainConfig) -> list[int]:
@@ -75,8 +88,11 @@ def train(
     out: str | Path,
     config: TrainConfig,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
+    grounding: Grounding | None = None,
 ) -> Path:
     """Train `model` on `source`; weights, configuration and `log.jsonl` go to the folder `out`.
+
+    grounding: an auxiliary task for composed scenes, trained along and left out of the weights.
 
     A folder that holds a state goes on from it, giving what an uninterrupted run gives. Raises ValueError if that state
     was made with another configuration, or if there is nothing to train on.
@@ -84,24 +100,30 @@ def train(
     if not len(source):
         raise ValueError("there is no sample to train on")
     out = Path(out)
+    # Convolutions' faster layout, on processors most of all.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # the unused pooler
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"batch_size {config.batch_size} is no multiple of {accelerator.num_processes} processes")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        _groups(model, grounding, config), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
+    if grounding is not None:
+        grounding = accelerator.prepare(grounding)
     start = _resume(accelerator, out, config)
-    loader = _loader(source, model, tokenizer, config, start, accelerator)
+    loader = _loader(source, model, tokenizer, config, start, accelerator, grounding)
     wrapped.train()
     sums: dict[str, float] = {}
     progress = tqdm(loader, total=config.steps, initial=start, disable=not accelerator.is_main_process)
     for step, batch in enumerate(progress, start=start):
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout goes on as it would have
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
-        found = _step(wrapped, batch.to(accelerator.device), tokenizer, optimizer, accelerator, config)
+            group["lr"] = learning_rate(step, config) * group["part"]
+        found = _step(wrapped, grounding, batch.to(accelerator.device), tokenizer, optimizer, accelerator, config)
         for name, loss in found.items():
             sums[name] = sums.get(name, 0.0) + float(loss.detach())
         if (step + 1) % config.log_every == 0 and accelerator.is_main_process:
@@ -116,8 +138,18 @@ def train(
     return out
 
 
+def _groups(model: RAHF, grounding: Grounding | None, config: TrainConfig) -> list[dict[str, Any]]:
+    """The image tower, and all else; each says what part of the learning rate it gets."""
+    tower = [p for p in model.image_tower.parameters() if p.requires_grad]
+    known = {id(parameter) for parameter in tower}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    rest += [] if grounding is None else list(grounding.parameters())
+    return [{"params": tower, "part": config.tower_rate}, {"params": rest, "part": 1.0}]
+
+
 def _step(
     model: torch.nn.Module,
+    grounding: Grounding | None,
     batch: Batch,
     tokenizer: TextTokenizer,
     optimizer: torch.optim.Optimizer,
@@ -127,13 +159,16 @@ def _step(
     with accelerator.autocast():
         output = model(batch.images, batch.texts, targets=batch.targets.ids)
         found = losses(output, batch, tokenizer)
+        if grounding is not None:
+            spelling = accelerator.unwrap_model(model).word_embedding.spelling
+            found["grounding"] = grounding(output.visual, spelling, batch.places)
         total = weigh(found, config.weights)
     if not torch.isfinite(total):
         values = {name: float(loss) for name, loss in found.items()}
         raise ValueError(f"the loss is not finite ({values}); lower the learning rate or train in float32")
     optimizer.zero_grad()
     accelerator.backward(total)
-    accelerator.clip_grad_norm_(model.parameters(), config.clip)
+    accelerator.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.clip)
     optimizer.step()
     return {**found, "total": total}
 
@@ -142,9 +177,16 @@ class _Steps(Dataset):
     """Item n is the batch of step n, or this process's part of it."""
 
     def __init__(
-        self, source: SampleSource, model: RAHF, tokenizer: TextTokenizer, config: TrainConfig, rank: int, ranks: int
+        self,
+        source: SampleSource,
+        model: RAHF,
+        tokenizer: TextTokenizer,
+        config: TrainConfig,
+        rank: int,
+        ranks: int,
+        words: tuple[Sequence[str], Sequence[str]] | None,
     ) -> None:
-        self.source, self.tokenizer, self.config = source, tokenizer, config
+        self.source, self.tokenizer, self.config, self.words = source, tokenizer, config, words
         self.model_config, self.rank, self.ranks = model.config, rank, ranks
 
     def __len__(self) -> int:
@@ -158,7 +200,7 @@ class _Steps(Dataset):
             if self.config.augmentation is not None:
                 sample = self.config.augmentation(sample, np.random.default_rng([self.config.seed, step, index]))
             samples.append(sample)
-        return collate(samples, self.model_config, self.tokenizer)
+        return collate(samples, self.model_config, self.tokenizer, self.words)
 
 
 def _loader(
@@ -168,8 +210,11 @@ def _loader(
     config: TrainConfig,
     start: int,
     accelerator: Accelerator,
+    grounding: Grounding | None,
 ) -> Iterator[Batch]:
-    steps = _Steps(source, model, tokenizer, config, accelerator.process_index, accelerator.num_processes)
+    plain = None if grounding is None else accelerator.unwrap_model(grounding)
+    words = None if plain is None else (plain.nouns, plain.colours)
+    steps = _Steps(source, model, tokenizer, config, accelerator.process_index, accelerator.num_processes, words)
     return iter(DataLoader(steps, batch_size=None, sampler=range(start, config.steps), num_workers=config.workers))
 
 

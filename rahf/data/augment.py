@@ -45,7 +45,8 @@ def crop(sample: Sample, smallest: float, generator: np.random.Generator) -> Sam
     start = generator.uniform(0, 1 - part)
     window = (start[0], start[0] + part[0], start[1], start[1] + part[1])
     heatmaps = {name: _window(heatmap, window).copy() for name, heatmap in sample.heatmaps.items()}
-    return replace(sample, image=_window(sample.image, window).copy(), heatmaps=heatmaps)
+    objects = tuple(replace(item, mask=_window(item.mask, window).copy()) for item in sample.objects)
+    return replace(sample, image=_window(sample.image, window).copy(), heatmaps=heatmaps, objects=objects)
 
 
 def shift_colours(image: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:

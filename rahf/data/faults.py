@@ -6,6 +6,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+VISIBLE = 5.0
 Box = tuple[int, int, int, int]  # x, y, width, height
 Fault = Callable[[np.ndarray, Box, float, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -84,6 +85,18 @@ def plant_warp(
     side = int(generator.uniform(*size) * min(height, width))
     x, y = int(generator.integers(0, width - side)), int(generator.integers(0, height - side))
     return warp(image, (x, y, side, side), severity, generator)
+
+
+def burden_of(mask: np.ndarray, severity: float) -> float:
+    """What a fault adds to a picture's burden: severity * (0.4 + 2 * the part of the picture it covers)."""
+    return severity * (0.4 + 2 * float(mask.mean()))
+
+
+def is_visible(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a fault changed a picture by more than VISIBLE levels on average where its mask is: a twisted patch of
+    plain sky is no fault that anybody could see."""
+    difference = np.abs(after[mask].astype(np.int16) - before[mask].astype(np.int16))
+    return difference.size > 0 and float(difference.mean()) > VISIBLE
 
 
 def spread(mask: np.ndarray, severity: float) -> np.ndarray:

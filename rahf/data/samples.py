@@ -15,9 +15,19 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
+class SceneObject:
+    """An object of a composed scene: its mask (H,W) bool, its noun, and the colour it was tinted with, if it was."""
+
+    mask: np.ndarray
+    noun: str
+    colour: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
     """image (H,W,3) uint8; heatmaps by name, (h,w) float32 in [0, 1]; scores by name in [0, 1], higher is better;
-    words: one label for each word of the prompt, 0 = misaligned, or None if words were not labelled."""
+    words: one label for each word of the prompt, 0 = misaligned, or None if words were not labelled; objects: what is
+    really in the picture and where, known only of composed scenes."""
 
     name: str
     image: np.ndarray
@@ -25,6 +35,7 @@ class Sample:
     heatmaps: Mapping[str, np.ndarray] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     words: tuple[int, ...] | None = None
+    objects: tuple[SceneObject, ...] = ()
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:

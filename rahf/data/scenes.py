@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .faults import OBJECT_FAULTS, Box, garble, spread
+from .faults import OBJECT_FAULTS, Box, burden_of, garble, is_visible, spread
 from .grammar import COLOURS, AlignmentFault, Plan, alignment_score, draw_plan, misdraw, word_labels, write_prompt
-from .samples import Sample
+from .samples import Sample, SceneObject
 from .sprites import Sprite, SpriteLibrary
 
 TRAIN_GROUNDS: tuple[str, ...] = ("plain", "gradient", "clouds", "stripes")
@@ -98,7 +98,10 @@ def compose(
     }
     scores["overall"] = 0.4 * plausibility + 0.4 * scores["alignment"] + 0.2 * aesthetics
     heatmaps = {"implausibility": implausibility, "misalignment": misalignment}
-    return Sample(name, image, prompt, heatmaps, scores, labels)
+    objects = tuple(
+        SceneObject(item.mask, drawn.groups[item.group].noun, drawn.groups[item.group].colour) for item in instances
+    )
+    return Sample(name, image, prompt, heatmaps, scores, labels, objects)
 
 
 def draw(
@@ -189,14 +192,17 @@ def _spoil(
         severity = float(generator.uniform(0.4, 1.0))
         kind = str(generator.choice(list(OBJECT_FAULTS)))
         box = _part(instances[place].box, generator)
-        image, mask = OBJECT_FAULTS[kind](image, box, severity, generator)
+        spoiled, mask = OBJECT_FAULTS[kind](image, box, severity, generator)
+        if not is_visible(image, spoiled, mask):
+            continue
+        image = spoiled
         heatmap = np.maximum(heatmap, spread(mask, 0.4 + 0.6 * severity))
-        burden += severity * (0.4 + 2 * float(mask.mean()))
+        burden += burden_of(mask, severity)
     if sign is not None and generator.random() < 0.6:
         severity, broken = float(generator.uniform(0.5, 1.0)), True
         image, mask = garble(image, sign, severity, generator)
         heatmap = np.maximum(heatmap, spread(mask, 0.4 + 0.6 * severity))
-        burden += severity * (0.4 + 2 * float(mask.mean()))
+        burden += burden_of(mask, severity)
     return image, heatmap, burden, broken
 
 

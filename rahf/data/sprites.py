@@ -1,23 +1,27 @@
 """Sprites for composed scenes: a folder of cut-out pictures with one noun each.
 
-A library folder holds PNG files with transparency and `index.json`, a list of {"file", "noun", "source", "license"}.
-`build_library` makes one from the npm package `@lobehub/fluent-emoji-3d` (MIT; files named by code point) and from the
-clip art of Debian's `openclipart-png` (public domain; files named by what they show). Neither is part of this project.
+A library folder holds PNG files with transparency and `index.json`, a list of {"file", "noun", "source", "kind"}.
+`build_library` makes one from folders of emoji whose files are named by code point (the npm packages
+`@lobehub/fluent-emoji-3d` and `@lobehub/fluent-emoji-flat`, MIT, and `@twemoji/svg`, CC BY 4.0), from a colour font
+with bitmap glyphs (Debian's `fonts-noto-color-emoji`, OFL) and from the clip art of Debian's `openclipart-png` (public
+domain; files named by what they show). None of them is part of this project.
 """
 
 import hashlib
+import io
 import json
 import logging
 import re
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +30,8 @@ SIDE = 128
 MOST_PER_NOUN = 12
 FEWEST_NOUNS = 4  # three in a picture and one to draw in place of another
 LARGEST = 25_000_000
-EMOJI_TERMS, CLIPART_TERMS = "MIT", "public domain"
+EMOJI, CLIPART = "emoji", "clip art"
+FONT_SIZE = 109  # of the bitmaps in the font
 
 _PLAIN = """
 banana pear lemon grapes pineapple watermelon tomato carrot mushroom hamburger cat dog horse cow pig sheep goat
@@ -120,46 +125,74 @@ class SpriteLibrary:
         return chosen
 
 
-def build_library(out: str | Path, emoji: str | Path | None = None, clipart: str | Path | None = None) -> int:
-    """Write a library folder from the emoji and clip-art folders; gives the number of sprites.
+def build_library(
+    out: str | Path, emoji: Sequence[str | Path] = (), clipart: str | Path | None = None, font: str | Path | None = None
+) -> int:
+    """Write a library folder from emoji folders, a clip-art folder and a colour font; gives the number of sprites.
 
-    Raises ValueError if neither holds a picture of a known noun, and FileExistsError if `out` exists.
+    Raises ValueError if none holds a picture of a known noun, and FileExistsError if `out` exists.
     """
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out} exists already; name a folder that does not")
-    found = list(_emoji(Path(emoji))) if emoji else []
+    found = [picture for folder in emoji for picture in _emoji(Path(folder))]
+    found += list(_glyphs(Path(font))) if font else []
     found += list(_clipart(Path(clipart))) if clipart else []
     if not found:
-        raise ValueError("no sprite was found; give the folders that the two packages unpack to")
+        raise ValueError("no sprite was found; give the folders that the packages unpack to")
     index = []
     kept: dict[str, list[np.ndarray]] = defaultdict(list)
-    pictures = ((noun, path, terms, _cut_out(path, terms)) for noun, path, terms in found)
     out.mkdir(parents=True)
-    for place, (noun, path, terms, sprite) in enumerate(pictures):
-        if sprite is None or _is_known(sprite, kept[noun]):
+    for place, picture in enumerate(found):
+        sprite = _cut_out(picture)
+        if sprite is None or _is_known(sprite, kept[picture.noun]):
             continue
-        file = f"{noun}-{place:04d}.png"
+        file = f"{picture.noun}-{place:04d}.png"
         sprite.save(out / file)
-        index.append({"file": file, "noun": noun, "source": path.name, "license": terms})
+        index.append({"file": file, "noun": picture.noun, "source": picture.source, "kind": picture.kind})
     (out / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return len(index)
 
 
-def _emoji(folder: Path) -> Iterator[tuple[str, Path, str]]:
+@dataclass(frozen=True)
+class _Picture:
+    """A candidate: where it comes from, and how to read it."""
+
+    noun: str
+    source: str
+    kind: str
+    read: Callable[[], Image.Image | None]
+
+
+def _titles() -> Iterator[tuple[str, str]]:
+    """Nouns, and a code point of each in hexadecimal."""
     for noun, names in NOUNS.items():
         titles = [noun.upper(), f"{noun.upper()} FACE"] if names == ("",) else list(names)
         for title in titles:
             try:
-                code = f"{ord(unicodedata.lookup(title)):04x}"
+                yield noun, f"{ord(unicodedata.lookup(title)):04x}"
             except KeyError:
                 continue
-            for path in (folder / f"{code}.webp", folder / f"{code}-fe0f.webp"):
+
+
+def _emoji(folder: Path) -> Iterator[_Picture]:
+    for noun, code in _titles():
+        for stem in (code, f"{code}-fe0f"):
+            for path in (folder / f"{stem}{suffix}" for suffix in (".webp", ".png", ".svg")):
                 if path.is_file():
-                    yield noun, path, EMOJI_TERMS
+                    yield _Picture(noun, f"{folder.parent.name}/{folder.name}/{path.name}", EMOJI, partial(_open, path))
 
 
-def _clipart(folder: Path) -> Iterator[tuple[str, Path, str]]:
+def _glyphs(font: Path) -> Iterator[_Picture]:
+    try:
+        face = ImageFont.truetype(str(font), FONT_SIZE)
+    except OSError as error:
+        raise ValueError(f"{font} is no font with glyphs of {FONT_SIZE} pixels ({error})") from error
+    for noun, code in _titles():
+        yield _Picture(noun, f"{font.name}/{code}", EMOJI, partial(_glyph, face, chr(int(code, 16))))
+
+
+def _clipart(folder: Path) -> Iterator[_Picture]:
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*.png")):
         words = [word.rstrip("0123456789") for word in re.split(r"[_\-. ]+", path.stem.lower())]
@@ -167,19 +200,37 @@ def _clipart(folder: Path) -> Iterator[tuple[str, Path, str]]:
             found[words[0]].append(path)
     for noun, paths in found.items():
         for path in sorted(paths, key=lambda path: _hash(path.name))[:MOST_PER_NOUN]:
-            yield noun, path, CLIPART_TERMS
+            yield _Picture(noun, path.name, CLIPART, partial(_open, path))
 
 
-def _cut_out(path: Path, terms: str) -> Image.Image | None:
-    """The visible part, at most SIDE pixels a side; None if it is no coloured cut-out of a useful shape."""
+def _open(path: Path) -> Image.Image | None:
+    if path.suffix == ".svg":
+        return Image.open(io.BytesIO(bytes(_rasterise(path)))).convert("RGBA")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # posters among the clip art; refused here
         with Image.open(path) as opened:
-            if opened.width * opened.height > LARGEST:
-                return None
-            image = opened.convert("RGBA")
-    box = image.getchannel("A").point(lambda alpha: 255 * (alpha > 30)).getbbox()
-    if box is None:
+            return opened.convert("RGBA") if opened.width * opened.height <= LARGEST else None
+
+
+def _rasterise(path: Path) -> bytes:
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise ValueError(f"{path.name} is a vector drawing; to read it: pip install '.[train]'") from error
+    return svg_to_bytes(svg_path=str(path), width=SIDE)
+
+
+def _glyph(face: ImageFont.FreeTypeFont, character: str) -> Image.Image | None:
+    canvas = Image.new("RGBA", (2 * FONT_SIZE, 2 * FONT_SIZE))
+    ImageDraw.Draw(canvas).text((20, 20), character, font=face, embedded_color=True)
+    return canvas
+
+
+def _cut_out(picture: _Picture) -> Image.Image | None:
+    """The visible part, at most SIDE pixels a side; None if it is no coloured cut-out of a useful shape."""
+    image = picture.read()
+    box = image and image.getchannel("A").point(lambda alpha: 255 * (alpha > 30)).getbbox()
+    if image is None or not box:
         return None
     image = image.crop(box)
     if max(image.size) > 3 * min(image.size):
@@ -191,7 +242,7 @@ def _cut_out(path: Path, terms: str) -> Image.Image | None:
         return None
     colourful = float(np.ptp(pixels[..., :3], axis=-1)[visible].mean())
     # Line drawings and icons among the clip art say little of what they stand for.
-    return image if terms == EMOJI_TERMS or colourful > 30 else None
+    return image if picture.kind == EMOJI or colourful > 30 else None
 
 
 def _is_known(sprite: Image.Image, kept: list[np.ndarray]) -> bool:

@@ -80,10 +80,10 @@ def test_paper_preset_is_vit_b_at_512() -> None:
     assert (PRESETS["paper"].grid, PRESETS["paper"].heatmap_size, PRESETS["paper"].vit_layers) == (32, 512, 12)
 
 
-def test_small_preset_fits_a_ten_megabyte_file_in_half_precision() -> None:
+def test_small_preset_fits_two_ten_megabyte_files_in_half_precision() -> None:
     with torch.device("meta"):
         model = RAHF(preset("small"))
-    assert 2 * sum(parameter.numel() for parameter in model.parameters()) < 9.9e6
+    assert 2 * sum(parameter.numel() for parameter in model.parameters()) < 2 * 9.4e6
 
 
 def test_channel_norm_is_root_mean_square_over_channels() -> None:

@@ -1,0 +1,127 @@
+"""Feedback on every image of a folder, alone or under `accelerate launch`."""
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from commons.folders import Item, Processes, Summary, Task, find_items, result_path, work_through
+
+from .config import SCORES
+from .feedback import Feedback
+from .images import SUFFIXES, ImageSource, load_image
+from .predictor import Predictor
+from .prompts import encode_prompts
+from .sheets import report, save_heatmap
+
+FEEDBACK_FILE = "feedback.json"
+SCORES_FILE = "scores.csv"
+
+
+def analyze_folder(
+    folder: Path,
+    out: Path,
+    predictor: Predictor,
+    prompts: str | Mapping[str, str],
+    processes: Processes,
+    batch_size: int = 8,
+    scores_only: bool = False,
+    with_report: bool = False,
+) -> Summary:
+    """Write the feedback on every image below `folder` into `out`, under the image's own name.
+
+    prompts: one for all, or by file name, place below `folder`, or either without suffix; an image without prompt is a
+    failure of its own. Each image gets a folder with `feedback.json` and its heatmaps, and `report.png` if wanted; with
+    `scores_only` one JSON file. `out/scores.csv` lists the scores of all in the end.
+    Returns what was done and what failed, over all processes. Raises ValueError for a folder without images, prompts of
+    which none belongs to an image, and results of other settings in `out`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    if not isinstance(prompts, str):
+        items = find_items(folder, SUFFIXES, out)
+        if all(prompt_of(item, prompts) is None for item in items):
+            raise ValueError(
+                f"none of the {len(prompts)} prompts belongs to one of the {len(items)} images of {folder}; name them "
+                f"as the files are, such as {items[0].file}"
+            )
+
+    def load(item: Item) -> tuple[Item, Tensor, str]:
+        prompt = prompt_of(item, prompts)
+        if prompt is None:
+            raise ValueError(f"there is no prompt for {item.file}")
+        encode_prompts([prompt], predictor.model.config, predictor.tokenizer)  # a bad one is told before the batch
+        return item, load_image(item.path), prompt
+
+    def compute(loaded: Sequence[tuple[Item, Tensor, str]]) -> list[tuple[Item, Feedback]]:
+        items, images, texts = zip(*loaded, strict=True)
+        return list(zip(items, predictor.predict_batch(images, texts, scores_only=scores_only), strict=True))
+
+    def save(output: tuple[Item, Feedback], path: Path) -> None:
+        item, feedback = output
+        if scores_only:
+            path.write_text(_as_json(feedback, item), encoding="utf-8")
+        else:
+            path.mkdir()
+            write_feedback(path, item.path, feedback, item, with_report)
+
+    task = Task(
+        suffixes=SUFFIXES,
+        extension=".json" if scores_only else "",
+        settings={"scores_only": scores_only, "report": with_report, "weights": predictor.name},
+        load=load,
+        compute=compute,
+        save=save,
+        batch_size=batch_size,
+        label="analyzing",
+    )
+    summary = work_through(folder, out, task, processes)
+    if processes.first:
+        _write_scores(out, find_items(folder, SUFFIXES, out), task.extension)
+    return summary
+
+
+def prompt_of(item: Item, prompts: str | Mapping[str, str]) -> str | None:
+    """The prompt of an image: by its place, its file name, or either without suffix, in this order."""
+    if isinstance(prompts, str):
+        return prompts
+    place = Path(item.file)
+    keys = (item.file, place.name, place.with_suffix("").as_posix(), place.stem)
+    return next((prompts[key] for key in keys if key in prompts), None)
+
+
+def write_feedback(
+    folder: Path, image: ImageSource, feedback: Feedback, item: Item | None = None, with_report: bool = True
+) -> None:
+    """`feedback.json`, a grey PNG for each heatmap, and the report as a picture, into an existing folder."""
+    (folder / FEEDBACK_FILE).write_text(_as_json(feedback, item), encoding="utf-8")
+    for name, heatmap in feedback.heatmaps.items():
+        save_heatmap(folder / f"{name}.png", heatmap)
+    if with_report:
+        report(image, feedback).save(folder / "report.png")
+
+
+def _as_json(feedback: Feedback, item: Item | None) -> str:
+    found = feedback.to_dict() if item is None else {"file": item.file, **feedback.to_dict()}
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_scores(out: Path, items: Sequence[Item], extension: str) -> None:
+    """The scores of every image that has feedback, as a table."""
+    beside = out / f".{SCORES_FILE}.{os.getpid()}"
+    try:
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["file", "prompt", *SCORES])
+            for item in items:
+                path = result_path(out, item, extension)
+                path = path if extension else path / FEEDBACK_FILE
+                if path.is_file():
+                    found = json.loads(path.read_text(encoding="utf-8"))
+                    table.writerow([item.file, found["prompt"], *(found["scores"][name] for name in SCORES)])
+        os.replace(beside, out / SCORES_FILE)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""An auxiliary task for composed scenes: every visual token names the object it lies on, and its colour.
+
+A prompt's words say only for a whole picture what is in it, which is slow to learn from. In a composed scene the place
+of every object is known, so the tokens are taught directly to match the words' embeddings (in the manner of GLIP, Li et
+al. 2022), before the fusing encoder compares the two. Only training uses it; the weights leave it out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data.samples import Sample
+from .model import RAHF
+from .prompts import TextTokenizer, pad
+from .word_embedding import spelling_hashes
+
+GROUND, UNKNOWN = 0, -100
+COVERED = 0.3  # part of a token's patch that an object must cover to be its object
+
+
+@dataclass(frozen=True)
+class Places:
+    """What lies where: places of nouns and colours (B,g·g) int64 in the lists of words, from 1; 0 for the ground, -100
+    where nothing is known."""
+
+    nouns: Tensor
+    colours: Tensor
+
+    def to(self, device: torch.device | str) -> "Places":
+        return Places(self.nouns.to(device), self.colours.to(device))
+
+
+def places_of(samples: Sequence[Sample], grid: int, nouns: Sequence[str], colours: Sequence[str]) -> Places:
+    """Targets for a batch; samples without objects are unknown everywhere."""
+    found = np.full((2, len(samples), grid * grid), UNKNOWN, np.int64)
+    for row, sample in enumerate(samples):
+        if not sample.objects:
+            continue
+        masks = np.stack([item.mask for item in sample.objects])
+        parts = F.adaptive_avg_pool2d(torch.from_numpy(masks).float()[None], grid)[0].flatten(1).numpy()
+        best, covered = parts.argmax(axis=0), parts.max(axis=0)
+        noun = np.array([nouns.index(item.noun) + 1 for item in sample.objects])
+        colour = np.array([colours.index(item.colour) + 1 if item.colour else UNKNOWN for item in sample.objects])
+        found[0, row] = np.where(covered >= COVERED, noun[best], GROUND)
+        found[1, row] = np.where(covered >= COVERED, colour[best], UNKNOWN)
+    return Places(torch.from_numpy(found[0]), torch.from_numpy(found[1]))
+
+
+class Grounding(nn.Module):
+    """Match of visual tokens with the embeddings of nouns and of colours. Raises ValueError for a model without any."""
+
+    noun_rows: Tensor
+    colour_rows: Tensor
+
+    def __init__(self, model: RAHF, tokenizer: TextTokenizer, nouns: Sequence[str], colours: Sequence[str]) -> None:
+        super().__init__()
+        if not model.config.word_rows:
+            raise ValueError("grounding matches tokens with word embeddings; this model has none (word_rows is 0)")
+        self.nouns, self.colours = tuple(nouns), tuple(colours)
+        width = model.config.text_width
+        self.register_buffer("noun_rows", _rows(nouns, tokenizer, model.config.word_rows))
+        self.register_buffer("colour_rows", _rows(colours, tokenizer, model.config.word_rows))
+        self.norm = nn.LayerNorm(width)
+        self.noun_match = nn.Linear(width, width)
+        self.colour_match = nn.Linear(width, width)
+        self.ground = nn.Parameter(torch.zeros(1, width))
+
+    def forward(self, visual: Tensor, spelling: nn.Embedding, places: Places) -> Tensor:
+        """Cross-entropy of nouns plus that of colours, from visual tokens (B,1+g·g,C) and the word embedding."""
+        tokens = self.norm(visual[:, 1:])
+        noun_logits = self.noun_match(tokens) @ torch.cat([self.ground, spelling(self.noun_rows)]).T
+        colour_logits = self.colour_match(tokens) @ torch.cat([self.ground, spelling(self.colour_rows)]).T
+        return _entropy(noun_logits, places.nouns) + _entropy(colour_logits, places.colours)
+
+
+def _rows(words: Sequence[str], tokenizer: TextTokenizer, rows: int) -> Tensor:
+    return spelling_hashes(pad([tokenizer.encode(word) for word in words]).ids, rows, causal=False)[:, 0]
+
+
+def _entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy over what is known; the ground, which is most of a picture, counts as much as all the rest."""
+    known = target.flatten() != UNKNOWN
+    if not bool(known.any()):
+        return logits.sum() * 0
+    logits, target = logits.flatten(0, 1)[known].float(), target.flatten()[known]
+    ground = target == GROUND
+    loss = F.cross_entropy(logits, target, reduction="none")
+    parts = [loss[kind].mean() for kind in (ground, ~ground) if bool(kind.any())]
+    return torch.stack(parts).mean()

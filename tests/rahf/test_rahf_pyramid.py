@@ -1,0 +1,104 @@
+"""The feature-pyramid tower, the grounding task, and weights in parts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY
+
+from rahf.checkpoints import INDEX_FILE, CheckpointError, save_parts
+from rahf.config import PYRAMID, RAHFConfig
+from rahf.data.samples import Sample, SceneObject
+from rahf.grounding import GROUND, UNKNOWN, Grounding, Places, places_of
+from rahf.model import RAHF
+from rahf.prompts import ByteTokenizer
+from rahf.word_embedding import spelling_hashes
+
+CONFIG = TINY.with_(image_tower=PYRAMID, image_size=64, patch_size=16, word_rows=64)
+
+
+@pytest.fixture(scope="module")
+def model() -> RAHF:
+    torch.manual_seed(0)
+    return RAHF(CONFIG).eval()
+
+
+def test_each_token_answers_for_its_patch(model: RAHF) -> None:
+    image = torch.full((1, 3, 64, 64), 0.4)
+    changed = image.clone()
+    changed[..., 48:, 48:] = 1.0
+    moved = (model.pyramid(changed) - model.pyramid(image)).detach().abs().mean(dim=-1)[0, 1:].reshape(4, 4)
+    assert float(moved[3, 3]) == float(moved.max())
+
+
+def test_early_layers_and_statistics_stay_as_pretrained(model: RAHF) -> None:
+    model.train()
+    before = model.pyramid.trunk.blocks[-1].project[1].running_mean.clone()
+    model.pyramid(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert torch.equal(model.pyramid.trunk.blocks[-1].project[1].running_mean, before)
+    assert model.pyramid.trunk.stem[0].weight.grad is None
+    assert model.pyramid.trunk.blocks[-1].project[0].weight.grad is not None
+    model.zero_grad()
+    model.eval()
+
+
+@pytest.mark.parametrize("size", [48, 100])
+def test_sizes_that_the_pyramid_cannot_halve_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="multiple of 32"):
+        RAHFConfig(image_tower=PYRAMID, image_size=size)
+
+
+def sample() -> Sample:
+    left, small = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    left[:, :32] = True
+    small[:4, 60:] = True  # a sixteenth of its patch: too little
+    objects = (SceneObject(left, "cat", "red"), SceneObject(small, "dog"))
+    return Sample("s", np.zeros((64, 64, 3), np.uint8), "a red cat", objects=objects)
+
+
+def test_places_name_what_covers_a_token() -> None:
+    bare = Sample("p", np.zeros((64, 64, 3), np.uint8), "a photograph")
+    places = places_of([sample(), bare], 4, ["cat", "dog"], ["blue", "red"])
+    assert places.nouns[0].reshape(4, 4).tolist() == [[1, 1, GROUND, GROUND]] * 4
+    assert places.colours[0].reshape(4, 4).tolist() == [[2, 2, UNKNOWN, UNKNOWN]] * 4
+    assert (places.nouns[1] == UNKNOWN).all()
+
+
+def test_grounding_is_the_mean_of_ground_and_objects(model: RAHF) -> None:
+    grounding = Grounding(model, ByteTokenizer(), ["cat", "dogs"], ["red"])
+    assert grounding.noun_rows[1] == spelling_hashes(torch.tensor([ByteTokenizer().encode("dog")]), 64, False)[0, 0]
+    visual = torch.randn(1, 17, CONFIG.text_width)
+    nouns = torch.tensor([[GROUND] * 12 + [1, 2, UNKNOWN, UNKNOWN]])
+    places = Places(nouns, torch.full_like(nouns, UNKNOWN))
+    tokens = F.layer_norm(visual[0, 1:], (CONFIG.text_width,))
+    table = torch.cat([torch.zeros(1, CONFIG.text_width), model.word_embedding.spelling.weight[grounding.noun_rows]])
+    loss = F.cross_entropy(grounding.noun_match(tokens) @ table.T, nouns[0].clamp(min=0), reduction="none")
+    expected = (loss[:12].mean() + loss[12:14].mean()) / 2
+    torch.testing.assert_close(grounding(visual, model.word_embedding.spelling, places), expected)
+
+
+def test_weights_in_parts_come_back_whole(model: RAHF, tmp_path: Path) -> None:
+    most = 1_500_000
+    parts = save_parts(model, CONFIG, tmp_path / "parts", torch.float16, most)
+    assert len(parts) > 1
+    assert all(part.stat().st_size <= most for part in parts)
+    loaded = RAHF.from_pretrained(tmp_path / "parts")
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
+    parts[0].unlink()
+    with pytest.raises(CheckpointError, match=parts[0].name):
+        RAHF.from_pretrained(tmp_path / "parts")
+
+
+def test_a_damaged_index_and_an_oversized_tensor_are_named(model: RAHF, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="more than a part"):
+        save_parts(model, CONFIG, tmp_path / "small", torch.float32, 200_000)
+    assert not list(tmp_path.iterdir())
+    folder = tmp_path / "parts"
+    save_parts(model, CONFIG, folder, torch.float16, 9_000_000)
+    (folder / INDEX_FILE).write_text(json.dumps({"weight_map": []}))
+    with pytest.raises(CheckpointError, match="damaged"):
+        RAHF.from_pretrained(folder)
