@@ -33,6 +33,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 # What the library's HTTP client raises, whichever client its version uses.
 NETWORK_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
 TRANSIENT = {408, 429, 500, 502, 503, 504}
+PAUSE = 1.0  # seconds before the second try, twice that before the third
 SPARE = 50_000_000  # bytes to leave free on the disk
 
 
@@ -99,7 +100,7 @@ class Hub:
                 if attempt == attempts or not _is_transient(error):
                     raise
                 logger.warning("%s did not answer (%s); trying again", self.host, type(error).__name__)
-                time.sleep(attempt)
+                time.sleep(PAUSE * attempt)
         if not COMMIT.fullmatch(info.sha or ""):
             raise ValueError(f"{self.host} names no commit of {repo}; it is no Hub, check HF_ENDPOINT")
         files = {}

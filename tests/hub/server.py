@@ -212,6 +212,18 @@ class _Handler(BaseHTTPRequestHandler):
             {"id": repo, "modelId": repo, "sha": commit, "private": repository.private, "siblings": siblings}
         )
 
+    def tree(self, repo: str, revision: str, query: dict[str, list[str]]) -> None:
+        found = self.at(repo, revision)
+        if found is None:
+            return None
+        entries = []
+        for path, content in found[0].commits[found[1]].items():
+            entry: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": git_blob(content)}
+            if is_large(path):
+                entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 134}
+            entries.append(entry)
+        return self.reply_json(entries)
+
     def resolve(self, repo: str, revision: str, path: str, query: dict[str, list[str]]) -> None:
         found = self.at(repo, revision)
         if found is None:
@@ -360,6 +372,7 @@ class _Handler(BaseHTTPRequestHandler):
 REPO = r"([\w.-]+/[\w.-]+)"
 HUB_ROUTES = [
     (rf"GET /api/models/{REPO}(?:/revision/([^/]+))?", _Handler.info),
+    (rf"GET /api/models/{REPO}/tree/([^/]+)", _Handler.tree),
     (rf"(?:GET|HEAD) /{REPO}/resolve/([^/]+)/(.+)", _Handler.resolve),
     (r"POST /api/repos/create", _Handler.create),
     (r"POST /api/validate-yaml", _Handler.validate),
