@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -179,6 +180,17 @@ def check_file(path: Path) -> None:
 
 def safetensors_size(path: Path) -> int:
     """The length in bytes that a safetensors file announces. Raises ValueError if its header cannot be read."""
+    start, entries = _header(path)
+    return start + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+
+
+def safetensors_numbers(path: Path) -> int:
+    """How many numbers a safetensors file holds. Raises ValueError if its header cannot be read."""
+    return sum(math.prod(entry["shape"]) for entry in _header(path)[1].values())
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where the numbers start, and shape and place of each tensor."""
     damaged = f"{path} is damaged: it is no safetensors file; fetch it again"
     with open(path, "rb") as file:
         start = file.read(8)
@@ -187,11 +199,16 @@ def safetensors_size(path: Path) -> int:
             raise ValueError(damaged)
         header = file.read(length)
     try:
-        entries = json.loads(header)
-        ends = [int(entry["data_offsets"][1]) for name, entry in entries.items() if name != "__metadata__"]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        if any(
+            not all(isinstance(n, int) and n >= 0 for n in (*entry["shape"], *entry["data_offsets"]))
+            or len(entry["data_offsets"]) != 2
+            for entry in entries.values()
+        ):
+            raise ValueError(damaged)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(damaged) from error
-    return 8 + length + max(ends, default=0)
+    return 8 + length, entries
 
 
 # Digests. The Hub names a large file by its sha256 and a small one by its git blob id, a sha1 of length and content.

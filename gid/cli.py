@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from gid.cli_convert import convert
+from gid.cli_hub import push
 from gid.cli_stages import DataGroup, TrainGroup
 from gid.options import MotionOptions, RenderOptions
 from gid.poke_command import export, poke
@@ -278,6 +279,7 @@ def evaluate(
     typer.echo(report.markdown())
 
 
+app.command()(one_sentence(push))
 app.command()(one_sentence(poke))
 app.command()(one_sentence(export))
 app.command()(one_sentence(convert))

@@ -24,7 +24,7 @@ WEIGHTS = "renderer/diffusion_pytorch_model.safetensors"
 
 def says(name: str | Path, kind: WeightsKind, token: str | None = None) -> str:
     """The one sentence with which a name is refused."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - callers look at the text
         resolve(name, kind, token=token)
     text = str(caught.value)
     assert "\n" not in text
@@ -58,8 +58,11 @@ def test_names_have_one_reading(text: str, parts: tuple[str, str | None, str]) -
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a b/c", "/a/b", "~/a/b", "../a", "a/..", "a/b/../c", "a/b@", "a/b@..", "a/b@%2e%2e", "a/b@x%2F..%2Fy"]
-    + ["a/b/c@v1", "a/b@v1@v2", "a\\b/c", "a//b", "a/b//c", "a/b@x%2F%2Fy", "https://huggingface.co/a/b"],
+    [
+        *("", "a", "a b/c", "/a/b", "~/a/b", "../a", "a/..", "a/b/../c", "a/b@", "a/b@..", "a/b@%2e%2e"),
+        *("a/b@x%2F..%2Fy", "a/b@x%2F%2Fy", "a/b/c@v1", "a/b@v1@v2", "a\\b/c", "a//b", "a/b//c"),
+        "https://huggingface.co/a/b",
+    ],
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
     assert HubName.parse(text) is None
@@ -441,7 +444,7 @@ def test_known_weights_are_pinned_and_compared(hub: LocalHub) -> None:
     assert contents(resolve(f"{REPO}@main", GID, known=right)) == gid_files(2)
     with pytest.raises(ValueError, match=r"weights\.md"):
         resolve(REPO, GID, known=known("0" * 64))
-    with pytest.raises(ValueError, match="HF_HUB_OFFLINE|reached|differs"):
+    with pytest.raises(ValueError, match="its sha256 differs"):
         resolve(f"{REPO}@{first}", GID, known=known("0" * 64))
 
 
