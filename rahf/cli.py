@@ -12,13 +12,22 @@ import torch
 import typer
 
 from .checkpoints import read_config
+from .cli_hub import push
 from .config import PRESETS, preset
 from .data.richhf import read_prompts
 from .data.samples import SampleSource
 
 app = typer.Typer(help="Rich human feedback on generated images.", no_args_is_help=True, add_completion=False)
 
-Weights = Annotated[str, typer.Option("--weights", "-w", help="Folder or Hub repository owner/repo[@revision].")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        "-w",
+        help="embedded, a folder, or owner/repo[@revision][/subfolder] on the Hub.",
+        envvar="RAHF_WEIGHTS",
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 for large models where it is fast.")]
 
@@ -64,7 +73,7 @@ def convert(
 @_explained
 def analyze(
     image: Annotated[Path, typer.Argument(help="The image, or a folder of images.")],
-    weights: Weights,
+    weights: Weights = "embedded",
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text it was made from.")] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="For a folder: prompts by file name, .csv, .jsonl or .json.")
@@ -145,7 +154,7 @@ def _analyze_folder(
 def rank(
     folder: Annotated[Path, typer.Argument(help="Folder of images.")],
     prompts: Annotated[Path, typer.Option(help="Prompts by file name: .csv, .jsonl (filename, prompt) or .json.")],
-    weights: Weights,
+    weights: Weights = "embedded",
     by: Annotated[str, typer.Option(help="Weights of the scores, as in plausibility=2,overall=1.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     batch_size: int = 8,
@@ -357,6 +366,9 @@ def _write_sheet(path: Path, predictor: Any, source: SampleSource, count: int) -
     samples = [source[index] for index in range(min(count, len(source)))]
     found = predictor.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
     contact_sheet([report(s.image, item) for s, item in zip(samples, found, strict=True)]).save(path)
+
+
+app.command()(_explained(push))
 
 
 if __name__ == "__main__":
