@@ -16,6 +16,7 @@ from .feedback import Feedback, WordFeedback
 from .images import SUFFIXES, ImageSource, load_image
 from .loading import resolve_weights
 from .model import RAHF, TextTokens
+from .precision import resolve_precision
 from .prompts import TextTokenizer, encode_prompts, load_tokenizer, plain_blanks, split_words
 from .words import word_probabilities
 
@@ -35,16 +36,20 @@ class Predictor:
         cls,
         source: str | Path | None = None,
         device: str = "auto",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         token: str | None = None,
     ) -> "Predictor":
         """From `embedded`, a folder or the Hub, `owner/repo[@revision][/subfolder]`; None reads RAHF_WEIGHTS.
 
-        `device` "auto" takes an accelerator if there is.
+        `device` "auto" takes an accelerator if there is. `dtype` "auto" takes bfloat16 for large models where the
+        device is fast in it (`rahf.precision`).
         Raises ValueError for a folder or repository that holds no such model.
         """
         folder = resolve_weights(source, token=token)
-        model = RAHF.from_pretrained(folder, map_location=_device(device), dtype=dtype)
+        place = _device(device)
+        if isinstance(dtype, str):
+            dtype = resolve_precision(dtype, place, folder)
+        model = RAHF.from_pretrained(folder, map_location=place, dtype=dtype)
         name = source if source is not None else os.environ.get("RAHF_WEIGHTS") or "embedded"
         return cls(model, load_tokenizer(model.config, folder), name=str(name))
 
@@ -60,7 +65,7 @@ class Predictor:
         """Feedback on one image; see `predict_batch`."""
         return self.predict_batch([image], [prompt], scores_only, words, heatmaps, generate)[0]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def predict_batch(
         self,
         images: Sequence[ImageSource],
