@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .auxiliary import Places, WordEnds, places_of, word_ends
 from .config import HEATMAPS, SCORES, RAHFConfig
 from .data.samples import Sample
-from .grounding import Places, places_of
 from .model import RAHFOutput, Texts, TextTokens
 from .prompts import ALIGNED, MISALIGNED, TextTokenizer, encode_prompts, plain_blanks, split_words
 from .words import IGNORED, WordTargets, choice_logits, word_targets
@@ -19,20 +19,22 @@ from .words import IGNORED, WordTargets, choice_logits, word_targets
 @dataclass(frozen=True)
 class LossWeights:
     """Weight of each loss. `choice` is the cross-entropy of marking or not marking a word, where the decoder chooses:
-    the few tokens that matter among the many that only copy the prompt. `grounding` counts for composed scenes only."""
+    the few tokens that matter among the many that only copy the prompt. `grounding` and
+    `judging` are the auxiliary tasks."""
 
     heatmap: float = 50.0
     score: float = 5.0
     words: float = 0.3
     choice: float = 1.0
     grounding: float = 0.3
+    judging: float = 1.0
 
 
 @dataclass(frozen=True)
 class Batch:
     """images (B,3,S,S) in [0, 1]; heatmaps (B,h,h) and scores (B,) by name, nan where a sample has no label; tokens of
     the prompts; targets of the words, and `marks`: for each prompt 1 for misaligned words, None where not labelled;
-    `places` of the objects of composed scenes, if asked for."""
+    `places` of the objects of composed scenes and `ends` of labelled words, for auxiliary tasks, if asked for."""
 
     images: Tensor
     heatmaps: dict[str, Tensor]
@@ -41,6 +43,7 @@ class Batch:
     targets: WordTargets
     marks: list[list[int] | None]
     places: Places | None = None
+    ends: WordEnds | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         texts = self.texts
@@ -54,6 +57,7 @@ class Batch:
             targets=WordTargets(self.targets.ids.to(device), self.targets.places, self.targets.following),
             marks=self.marks,
             places=None if self.places is None else self.places.to(device),
+            ends=None if self.ends is None else self.ends.to(device),
         )
 
 
@@ -61,9 +65,9 @@ def collate(
     samples: Sequence[Sample],
     config: RAHFConfig,
     tokenizer: TextTokenizer,
-    grounding: tuple[Sequence[str], Sequence[str]] | None = None,
+    auxiliary: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Batch:
-    """Stack samples of any sizes; `grounding` lists the nouns and the colours whose places are wanted.
+    """Stack samples of any sizes; `auxiliary` lists the nouns and the colours whose places are wanted.
 
     Raises ValueError for a prompt the model cannot read.
     """
@@ -76,17 +80,21 @@ def collate(
     for place, sample in enumerate(samples):
         if sample.words is None:
             targets.ids[place] = IGNORED
+    marks = [
+        [int(label == MISALIGNED) for label in row] if sample.words is not None else None
+        for sample, row in zip(samples, labels, strict=True)
+    ]
     return Batch(
         images=torch.stack([_square(sample.image, config.image_size) for sample in samples]),
         heatmaps={name: _heatmaps(samples, name, config.heatmap_size) for name in HEATMAPS},
         scores={name: torch.tensor([sample.scores.get(name, float("nan")) for sample in samples]) for name in SCORES},
         texts=encode_prompts([sample.prompt for sample in samples], config, tokenizer),
         targets=targets,
-        marks=[
-            [int(label == MISALIGNED) for label in row] if sample.words is not None else None
-            for sample, row in zip(samples, labels, strict=True)
-        ],
-        places=places_of(samples, config.grid, *grounding) if grounding else None,
+        marks=marks,
+        places=places_of(samples, config.grid, *auxiliary) if auxiliary else None,
+        ends=word_ends(words, marks if config.blind != "text" else [None] * len(marks), tokenizer)
+        if auxiliary
+        else None,
     )
 
 

@@ -210,7 +210,11 @@ def train(
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
     schedule: Annotated[str, typer.Option(help="reciprocal_sqrt (the paper's) or cosine.")] = "reciprocal_sqrt",
     tower_rate: Annotated[float, typer.Option(help="Learning rate of the image tower, as a part of the rest's.")] = 1.0,
-    ground: Annotated[bool, typer.Option(help="With --scenes: teach the visual tokens what they lie on.")] = False,
+    save_every: Annotated[int, typer.Option(help="Steps between saves.")] = 500,
+    auxiliary_tasks: Annotated[
+        bool,
+        typer.Option("--auxiliary", help="With --scenes: teach tokens what they lie on, and words whether they fit."),
+    ] = False,
 ) -> None:
     """Train a model, on composed scenes or on RichHF-18K."""
     from .model import RAHF
@@ -224,7 +228,7 @@ def train(
     load_towers(network, vit, t5, pyramid=init is None)
     source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     tokenizer = load_tokenizer(network.config, init)
-    grounding = _grounding(network, source, tokenizer) if ground else None
+    auxiliary = _auxiliary(network, source, tokenizer) if auxiliary_tasks else None
     if photographs is not None:
         source = _with_photographs(source, photographs, photograph_share, seed, network.config.image_size)
     settings = TrainConfig(
@@ -237,8 +241,9 @@ def train(
         mixed_precision=precision,
         schedule=schedule,
         tower_rate=tower_rate,
+        save_every=save_every,
     )
-    run(network, source, tokenizer, out, settings, grounding=grounding)
+    run(network, source, tokenizer, out, settings, auxiliary=auxiliary)
 
 
 @app.command()
@@ -322,14 +327,17 @@ def _with_photographs(source: SampleSource, folder: Path, share: float, seed: in
     return Mixture([source, spoiled], [1 - share, share], len(source), seed)
 
 
-def _grounding(network: Any, source: Any, tokenizer: Any) -> Any:
+def _auxiliary(network: Any, source: Any, tokenizer: Any) -> Any:
+    from .auxiliary import Auxiliary
     from .data.grammar import COLOURS
     from .data.scenes import ComposedScenes
-    from .grounding import Grounding
 
     if not isinstance(source, ComposedScenes):
-        raise ValueError("--ground needs --scenes: only there is it known what lies where")
-    return Grounding(network, tokenizer, sorted(source.sprites), list(COLOURS))
+        raise ValueError("--auxiliary needs --scenes: only there is it known what lies where")
+    return Auxiliary(network, tokenizer, sorted(source.sprites), list(COLOURS))
+
+
+app.command()(_explained(push))
 
 
 def _source(
@@ -366,9 +374,6 @@ def _write_sheet(path: Path, predictor: Any, source: SampleSource, count: int) -
     samples = [source[index] for index in range(min(count, len(source)))]
     found = predictor.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
     contact_sheet([report(s.image, item) for s, item in zip(samples, found, strict=True)]).save(path)
-
-
-app.command()(_explained(push))
 
 
 if __name__ == "__main__":

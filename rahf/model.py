@@ -51,12 +51,13 @@ class Fused:
 @dataclass
 class RAHFOutput:
     """Heatmaps (B,h,w) and scores (B,) by name, both in (0, 1), and word logits (B,T,V), only what was asked for; and
-    the visual tokens (B,1+g·g,C) before they meet the text."""
+    the visual tokens (B,1+g·g,C) before they meet the text; and with the words the encoder's text tokens (B,L,C)."""
 
     heatmaps: dict[str, Tensor] = field(default_factory=dict)
     scores: dict[str, Tensor] = field(default_factory=dict)
     word_logits: Tensor | None = None
     visual: Tensor | None = None
+    context: Tensor | None = None
 
 
 Texts = TextTokens | Mapping[str, TextTokens]
@@ -139,6 +140,7 @@ class RAHF(
             output.scores[name] = self.head(name)(fuse(name).features)
         if targets is not None:
             output.word_logits = self.decode(fuse(WORDS), targets)
+            output.context = fuse(WORDS).context
         return output
 
     def squash(self, images: Tensor) -> Tensor:

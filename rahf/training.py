@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from .auxiliary import Auxiliary
 from .batches import Batch, LossWeights, collate, losses, weigh
 from .data.augment import Augmentation
 from .data.samples import SampleSource
-from .grounding import Grounding
 from .model import RAHF
 from .prompts import TextTokenizer
 
@@ -88,11 +88,11 @@ def train(
     out: str | Path,
     config: TrainConfig,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
-    grounding: Grounding | None = None,
+    auxiliary: Auxiliary | None = None,
 ) -> Path:
     """Train `model` on `source`; weights, configuration and `log.jsonl` go to the folder `out`.
 
-    grounding: an auxiliary task for composed scenes, trained along and left out of the weights.
+    auxiliary: tasks for composed scenes, trained along and left out of the weights.
 
     A folder that holds a state goes on from it, giving what an uninterrupted run gives. Raises ValueError if that state
     was made with another configuration, or if there is nothing to train on.
@@ -109,13 +109,13 @@ def train(
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"batch_size {config.batch_size} is no multiple of {accelerator.num_processes} processes")
     optimizer = torch.optim.AdamW(
-        _groups(model, grounding, config), lr=config.learning_rate, weight_decay=config.weight_decay
+        _groups(model, auxiliary, config), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    if grounding is not None:
-        grounding = accelerator.prepare(grounding)
+    if auxiliary is not None:
+        auxiliary = accelerator.prepare(auxiliary)
     start = _resume(accelerator, out, config)
-    loader = _loader(source, model, tokenizer, config, start, accelerator, grounding)
+    loader = _loader(source, model, tokenizer, config, start, accelerator, auxiliary)
     wrapped.train()
     sums: dict[str, float] = {}
     progress = tqdm(loader, total=config.steps, initial=start, disable=not accelerator.is_main_process)
@@ -123,7 +123,7 @@ def train(
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout goes on as it would have
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config) * group["part"]
-        found = _step(wrapped, grounding, batch.to(accelerator.device), tokenizer, optimizer, accelerator, config)
+        found = _step(wrapped, auxiliary, batch.to(accelerator.device), tokenizer, optimizer, accelerator, config)
         for name, loss in found.items():
             sums[name] = sums.get(name, 0.0) + float(loss.detach())
         if (step + 1) % config.log_every == 0 and accelerator.is_main_process:
@@ -138,18 +138,18 @@ def train(
     return out
 
 
-def _groups(model: RAHF, grounding: Grounding | None, config: TrainConfig) -> list[dict[str, Any]]:
+def _groups(model: RAHF, auxiliary: Auxiliary | None, config: TrainConfig) -> list[dict[str, Any]]:
     """The image tower, and all else; each says what part of the learning rate it gets."""
     tower = [p for p in model.image_tower.parameters() if p.requires_grad]
     known = {id(parameter) for parameter in tower}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    rest += [] if grounding is None else list(grounding.parameters())
+    rest += [] if auxiliary is None else list(auxiliary.parameters())
     return [{"params": tower, "part": config.tower_rate}, {"params": rest, "part": 1.0}]
 
 
 def _step(
     model: torch.nn.Module,
-    grounding: Grounding | None,
+    auxiliary: Auxiliary | None,
     batch: Batch,
     tokenizer: TextTokenizer,
     optimizer: torch.optim.Optimizer,
@@ -159,9 +159,9 @@ def _step(
     with accelerator.autocast():
         output = model(batch.images, batch.texts, targets=batch.targets.ids)
         found = losses(output, batch, tokenizer)
-        if grounding is not None:
+        if auxiliary is not None:
             spelling = accelerator.unwrap_model(model).word_embedding.spelling
-            found["grounding"] = grounding(output.visual, spelling, batch.places)
+            found |= auxiliary(output, spelling, batch.places, batch.ends)
         total = weigh(found, config.weights)
     if not torch.isfinite(total):
         values = {name: float(loss) for name, loss in found.items()}
@@ -210,9 +210,9 @@ def _loader(
     config: TrainConfig,
     start: int,
     accelerator: Accelerator,
-    grounding: Grounding | None,
+    auxiliary: Auxiliary | None,
 ) -> Iterator[Batch]:
-    plain = None if grounding is None else accelerator.unwrap_model(grounding)
+    plain = None if auxiliary is None else accelerator.unwrap_model(auxiliary)
     words = None if plain is None else (plain.nouns, plain.colours)
     steps = _Steps(source, model, tokenizer, config, accelerator.process_index, accelerator.num_processes, words)
     return iter(DataLoader(steps, batch_size=None, sampler=range(start, config.steps), num_workers=config.workers))

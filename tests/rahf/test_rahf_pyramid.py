@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY
 
+from rahf.auxiliary import GROUND, UNKNOWN, Auxiliary, Places, places_of, word_ends
 from rahf.checkpoints import INDEX_FILE, CheckpointError, save_parts
 from rahf.config import PYRAMID, RAHFConfig
 from rahf.data.samples import Sample, SceneObject
-from rahf.grounding import GROUND, UNKNOWN, Grounding, Places, places_of
 from rahf.model import RAHF
 from rahf.prompts import ByteTokenizer
 from rahf.word_embedding import spelling_hashes
@@ -68,7 +68,7 @@ def test_places_name_what_covers_a_token() -> None:
 
 
 def test_grounding_is_the_mean_of_ground_and_objects(model: RAHF) -> None:
-    grounding = Grounding(model, ByteTokenizer(), ["cat", "dogs"], ["red"])
+    grounding = Auxiliary(model, ByteTokenizer(), ["cat", "dogs"], ["red"])
     assert grounding.noun_rows[1] == spelling_hashes(torch.tensor([ByteTokenizer().encode("dog")]), 64, False)[0, 0]
     visual = torch.randn(1, 17, CONFIG.text_width)
     nouns = torch.tensor([[GROUND] * 12 + [1, 2, UNKNOWN, UNKNOWN]])
@@ -77,7 +77,23 @@ def test_grounding_is_the_mean_of_ground_and_objects(model: RAHF) -> None:
     table = torch.cat([torch.zeros(1, CONFIG.text_width), model.word_embedding.spelling.weight[grounding.noun_rows]])
     loss = F.cross_entropy(grounding.noun_match(tokens) @ table.T, nouns[0].clamp(min=0), reduction="none")
     expected = (loss[:12].mean() + loss[12:14].mean()) / 2
-    torch.testing.assert_close(grounding(visual, model.word_embedding.spelling, places), expected)
+    torch.testing.assert_close(grounding.grounding(visual, model.word_embedding.spelling, places), expected)
+
+
+def test_words_end_at_their_last_byte(model: RAHF) -> None:
+    tokenizer = ByteTokenizer()
+    words = [["two", "cats"], ["a", "photo"], ["dog"]]
+    ends = word_ends(words, [[0, 1], None, [1]], tokenizer)
+    texts = ["two cats", "a photo", "dog"]
+    last = [texts[row].encode()[end : end + 1] for row, end in zip(ends.rows, ends.ends, strict=True)]
+    assert last == [b"o", b"s", b"g"]
+    assert ends.marks.tolist() == [0, 1, 1]
+    auxiliary = Auxiliary(model, tokenizer, ["cat"], ["red"])
+    context = torch.randn(3, 9, CONFIG.text_width)
+    odds = [auxiliary.misaligned(context[row, end]) for row, end in ((0, 2), (0, 7), (2, 2))]
+    chances = torch.sigmoid(torch.cat(odds))
+    expected = -(torch.log(1 - chances[0]) + torch.log(chances[1]) + torch.log(chances[2])) / 3
+    torch.testing.assert_close(auxiliary.judging(context, ends), expected)
 
 
 def test_weights_in_parts_come_back_whole(model: RAHF, tmp_path: Path) -> None:

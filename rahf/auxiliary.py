@@ -1,8 +1,12 @@
-"""An auxiliary task for composed scenes: every visual token names the object it lies on, and its colour.
+"""Auxiliary tasks for composed scenes, which training uses and the weights leave out.
 
-A prompt's words say only for a whole picture what is in it, which is slow to learn from. In a composed scene the place
-of every object is known, so the tokens are taught directly to match the words' embeddings (in the manner of GLIP, Li et
-al. 2022), before the fusing encoder compares the two. Only training uses it; the weights leave it out.
+*Grounding*: every visual token names the object it lies on, and its colour. A prompt's words say only for a whole
+picture what is in it, which is slow to learn from. In a composed scene the place of every object is known, so the
+tokens are taught directly to match the words' embeddings (in the manner of GLIP, Li et al. 2022), before the fusing
+encoder compares the two.
+
+*Judging*: the encoder's token at the end of every word says whether that word is misaligned. The decoder says so too,
+but only once it has learned to write; this teaches the encoder from the first step.
 """
 
 from collections.abc import Sequence
@@ -14,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data.samples import Sample
-from .model import RAHF
+from .model import RAHF, RAHFOutput
 from .prompts import TextTokenizer, pad
 from .word_embedding import spelling_hashes
 
@@ -34,6 +38,36 @@ class Places:
         return Places(self.nouns.to(device), self.colours.to(device))
 
 
+@dataclass(frozen=True)
+class WordEnds:
+    """All labelled words of a batch: row in the batch (N,) and place of the last byte in its text (N,), int64, and 1.0
+    for those that are misaligned (N,)."""
+
+    rows: Tensor
+    ends: Tensor
+    marks: Tensor
+
+    def to(self, device: torch.device | str) -> "WordEnds":
+        return WordEnds(self.rows.to(device), self.ends.to(device), self.marks.to(device))
+
+
+def word_ends(
+    words: Sequence[Sequence[str]], marks: Sequence[Sequence[int] | None], tokenizer: TextTokenizer
+) -> WordEnds:
+    """Where the words of cleaned prompts end among their tokens; rows without marks are left out."""
+    rows: list[int] = []
+    ends: list[int] = []
+    labels: list[float] = []
+    for row, (prompt, chosen) in enumerate(zip(words, marks, strict=True)):
+        if chosen is None:
+            continue
+        lengths = np.cumsum([len(piece) for piece in tokenizer.pieces(prompt)])
+        rows += [row] * len(prompt)
+        ends += (lengths - 1).tolist()
+        labels += [float(mark) for mark in chosen]
+    return WordEnds(torch.tensor(rows, dtype=torch.long), torch.tensor(ends, dtype=torch.long), torch.tensor(labels))
+
+
 def places_of(samples: Sequence[Sample], grid: int, nouns: Sequence[str], colours: Sequence[str]) -> Places:
     """Targets for a batch; samples without objects are unknown everywhere."""
     found = np.full((2, len(samples), grid * grid), UNKNOWN, np.int64)
@@ -50,8 +84,8 @@ def places_of(samples: Sequence[Sample], grid: int, nouns: Sequence[str], colour
     return Places(torch.from_numpy(found[0]), torch.from_numpy(found[1]))
 
 
-class Grounding(nn.Module):
-    """Match of visual tokens with the embeddings of nouns and of colours. Raises ValueError for a model without any."""
+class Auxiliary(nn.Module):
+    """The layers of both tasks. Raises ValueError for a model without word embeddings."""
 
     noun_rows: Tensor
     colour_rows: Tensor
@@ -59,7 +93,7 @@ class Grounding(nn.Module):
     def __init__(self, model: RAHF, tokenizer: TextTokenizer, nouns: Sequence[str], colours: Sequence[str]) -> None:
         super().__init__()
         if not model.config.word_rows:
-            raise ValueError("grounding matches tokens with word embeddings; this model has none (word_rows is 0)")
+            raise ValueError("tokens are matched with word embeddings; this model has none (word_rows is 0)")
         self.nouns, self.colours = tuple(nouns), tuple(colours)
         width = model.config.text_width
         self.register_buffer("noun_rows", _rows(nouns, tokenizer, model.config.word_rows))
@@ -68,8 +102,28 @@ class Grounding(nn.Module):
         self.noun_match = nn.Linear(width, width)
         self.colour_match = nn.Linear(width, width)
         self.ground = nn.Parameter(torch.zeros(1, width))
+        self.misaligned = nn.Linear(width, 1)
 
-    def forward(self, visual: Tensor, spelling: nn.Embedding, places: Places) -> Tensor:
+    def forward(self, output: RAHFOutput, spelling: nn.Embedding, places: Places, words: WordEnds) -> dict[str, Tensor]:
+        """The losses `grounding` and `judging` of a model's output; `spelling` is its word embedding.
+
+        Raises ValueError for an output without words.
+        """
+        if output.visual is None or output.context is None:
+            raise ValueError("the output holds no words to judge; call the model with targets")
+        return {
+            "grounding": self.grounding(output.visual, spelling, places),
+            "judging": self.judging(output.context, words),
+        }
+
+    def judging(self, context: Tensor, words: WordEnds) -> Tensor:
+        """Cross-entropy of marking each word, from the encoder's text tokens (B,L,C)."""
+        logits = self.misaligned(context[words.rows, words.ends])[:, 0].float()
+        if not len(logits):
+            return context.sum() * 0
+        return F.binary_cross_entropy_with_logits(logits, words.marks)
+
+    def grounding(self, visual: Tensor, spelling: nn.Embedding, places: Places) -> Tensor:
         """Cross-entropy of nouns plus that of colours, from visual tokens (B,1+g·g,C) and the word embedding."""
         tokens = self.norm(visual[:, 1:])
         noun_logits = self.noun_match(tokens) @ torch.cat([self.ground, spelling(self.noun_rows)]).T
