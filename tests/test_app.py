@@ -21,7 +21,7 @@ from gid.spectrum import SpectralVolume
 from tests.tiny import photo, tiny_pipeline
 from ui import zerogpu
 from ui.overlays import band_chart, motion_energy_picture
-from ui.service import AnimationService, Recent, gpu_seconds
+from ui.service import AnimationService, Recent
 
 QUICK = {"seconds": 1, "steps": 1, "size": 128}
 
@@ -53,7 +53,8 @@ def test_only_documented_endpoints_are_public(client: Client) -> None:
     assert set(endpoints) == {"/animate", "/poke"}
     parameters = {entry["parameter_name"]: entry for entry in endpoints["/animate"]["parameters"]}
     assert list(parameters) == ["photo", "strength", "speed", "seconds", "loop", "seed", "steps", "guidance", "size"]
-    assert parameters["strength"]["parameter_default"] == 1
+    assert parameters["strength"]["parameter_default"] is None, "left out, the natural strength is chosen"
+    assert parameters["strength"]["parameter_has_default"]
     assert parameters["seconds"]["parameter_default"] == 5
     assert parameters["loop"]["parameter_default"] is True
     assert not parameters["photo"]["parameter_has_default"]
@@ -194,8 +195,9 @@ def test_what_goes_to_a_gpu_worker_can_be_pickled(service: AnimationService, pic
     again = pickle.loads(pickle.dumps(arguments))
     torch.testing.assert_close(again[2].real, volume.real)
     assert volume.coefficients.device.type == "cpu"
-    assert gpu_seconds(*arguments) > 0
-    assert gpu_seconds(*arguments[:2], None, *arguments[3:]) > gpu_seconds(*arguments)
+    assert service.compute_seconds(*arguments) > 0
+    unknown = (*arguments[:2], None, MotionOptions(steps=250), *arguments[4:])
+    assert service.compute_seconds(*unknown, "more") > service.compute_seconds(*arguments)
 
 
 def test_the_app_does_without_the_platforms_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +208,7 @@ def test_the_app_does_without_the_platforms_package(monkeypatch: pytest.MonkeyPa
     without = importlib.reload(zerogpu)
     try:
         assert not without.AVAILABLE
-        assert without.on_gpu(gpu_seconds)(len) is len
+        assert without.on_gpu(8)(len) is len
     finally:
         monkeypatch.undo()
         importlib.reload(zerogpu)

@@ -21,6 +21,7 @@ from commons.state_dicts import CheckpointError, check_keys
 from gid.cli import app
 from gid.foreign.conversion import convert_fltwr, load_autoencoder
 from gid.foreign.fltwr import DEVIATIONS, FltwrLayout, FltwrPipeline
+from gid.guidance import loop_energy
 from gid.options import MotionOptions, RenderOptions
 from gid.pipeline import load_pipeline
 from gid.spectrum import SpectralVolume
@@ -194,13 +195,25 @@ def test_it_runs_like_the_projects_own(pipeline: FltwrPipeline, tmp_path: Path) 
     assert SpectralVolume.load(tmp_path / "motion.safetensors").model == "fltwr-unet-v1"
 
 
-def test_loop_guidance_pulls_towards_a_loop(pipeline: FltwrPipeline) -> None:
-    def seam(weight: float) -> float:
-        volume = pipeline(photo(64, 32), steps=2, solver="ddim", loop_guidance=weight).volumes[0]
-        frames = volume.displacement(torch.tensor([1.0, 149.0]), pin_first=False)
-        return float((frames[1] - frames[0]).abs().mean())
+def test_loop_guidance_pulls_the_estimate_towards_a_loop(pipeline: FltwrPipeline) -> None:
+    pipeline.register_to_config(drift_floor=None)
+    scheduler = pipeline._solver("ddim", 4)
+    time = torch.tensor(300)
+    generator = torch.Generator().manual_seed(8)
+    latents, noise = (torch.randn(16, 12, 8, 8, generator=generator) for _ in range(2))
+    alpha = float(scheduler.alphas_cumprod[300]) ** 0.5
 
-    assert seam(2000.0) < seam(1e-3)
+    def decode(clean: Tensor) -> Tensor:
+        return pipeline._decode(clean, 1, None)
+
+    def energy(predicted: Tensor) -> float:
+        clean = (latents - (1 - alpha**2) ** 0.5 * predicted) / alpha
+        with torch.no_grad():
+            return float(loop_energy(decode(clean), 149))
+
+    guided = pipeline._guided(noise, latents, time, scheduler, decode, 1e-2)
+    assert energy(guided) < energy(noise)
+    torch.testing.assert_close(pipeline._guided(noise, latents, torch.tensor(999), scheduler, decode, 1.0), noise)
 
 
 def test_the_original_size_is_kept_for_a_photo_of_that_shape(converted: Path) -> None:

@@ -130,6 +130,8 @@ def test_the_gradio_of_the_space_is_one_the_package_allows() -> None:
 def test_requirements_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     listed = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    # The same, but for torch: newer builds than the platform's would not find its GPUs.
+    listed = [line.partition(",<2.14")[0] if line.startswith("torch>") else line for line in listed]
     assert sorted(listed) == sorted(project["dependencies"])
     assert not any(line.startswith("spaces") for line in listed), "the platform brings its own"
 

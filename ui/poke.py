@@ -223,8 +223,7 @@ def _endpoint(poke_service: PokeService, parts: PokeTab) -> None:
             wind = Wind(gust, gust_angle, seed=int(seed)) if gust else None
             knobs = Knobs(stiffness=stiffness, damping=damping, strength=strength)
             response = Response(gestures, wind, seconds, knobs=knobs)
-            key = poke_service.photo(photo, MotionOptions(seed=int(seed)))
-            return str(poke_service.video(key, response))
+            return str(poke_service.answer(photo, MotionOptions(seed=int(seed)), response))
 
     names = ["x", "y", "dx", "dy", "hold", "gust", "gust_angle", "seconds", "stiffness", "damping", "strength", "seed"]
     values = [0, 0, 0, 0, 0.5, 0, 0, 3, 1, 0.5, 1, 0]

@@ -21,7 +21,7 @@ from gid.responses import Response, first_frame, write_response
 from gid.spectrum import SpectralVolume
 from ui.poke_canvas import CanvasFiles, prepare_canvas
 from ui.service import AnimationService, Recent, photo_hash
-from ui.zerogpu import on_gpu
+from ui.zerogpu import gpu_seconds, on_gpu
 
 CANVAS_PHOTO_SIDE = 1024
 VIDEO_SIDE = 512
@@ -38,9 +38,10 @@ class Subject:
     page: Path
 
 
-def render_seconds(photo: Tensor, volume: SpectralVolume, response: Response, *_: object) -> int:
+def render_seconds(photo: Tensor, volume: SpectralVolume | None, response: Response, *_: object) -> int:
     """How long to borrow a GPU for one video."""
-    return round(8 + response.seconds * response.fps * photo.shape[-1] * photo.shape[-2] / 2e7)
+    frames = round(response.seconds * response.fps)
+    return gpu_seconds(frames=frames, pixels=photo.shape[-1] * photo.shape[-2])
 
 
 class PokeService:
@@ -51,6 +52,7 @@ class PokeService:
         self._subjects: Recent[str, Subject] = Recent(subjects, _forget)
         self._videos: Recent[str, Path] = Recent(videos, lambda path: path.unlink(missing_ok=True))
         self._render = on_gpu(render_seconds)(self._render_here)
+        self._answer = on_gpu(self._answer_seconds)(self._answer_here)
 
     def known_photo(self, source: str, options: MotionOptions) -> str | None:
         """The key of a photo whose motion is already known, made ready for the canvas; None if it would take work."""
@@ -77,15 +79,35 @@ class PokeService:
     def video(self, key: str, response: Response) -> Path:
         """A video of the subject's answer, rendered or remembered. Raises ValueError if the key is forgotten."""
         subject = self.subject(key)
-        name = hashlib.sha256(repr((key, response)).encode()).hexdigest()[:16]
-        known = self._videos.get(name)
+        name, known = self._video(key, response)
         if known is not None:
             return known
-        target = str(self._animation.folder / f"poke-{name}.mp4")
         photo = load_photo(subject.photo, VIDEO_SIDE)
-        path = Path(self._render(photo, subject.volume, response, target))
-        self._videos.put(name, path)
-        return path
+        return self._keep(name, self._render(photo, subject.volume, response, self._target(name)))
+
+    def answer(self, source: str, options: MotionOptions, response: Response) -> Path:
+        """A video of how a photo answers; its motion is predicted in the same breath unless it is remembered.
+
+        Raises ValueError if the file is not a usable photo.
+        """
+        if self._animation.known_motion(source, options) is not None:
+            return self.video(self.photo(source, options), response)
+        photo = load_photo(source, VIDEO_SIDE)
+        name, _ = self._video(f"{photo_hash(source)} {options}", response)
+        volume, path = self._answer(source, photo, options, response, self._target(name))
+        self._animation.remember_motion(source, options, volume)
+        return self._keep(name, path)
+
+    def _video(self, key: str, response: Response) -> tuple[str, Path | None]:
+        name = hashlib.sha256(repr((key, response)).encode()).hexdigest()[:16]
+        return name, self._videos.get(name)
+
+    def _target(self, name: str) -> str:
+        return str(self._animation.folder / f"poke-{name}.mp4")
+
+    def _keep(self, name: str, path: str) -> Path:
+        self._videos.put(name, Path(path))
+        return Path(path)
 
     def _add(self, photo: Tensor, volume: SpectralVolume) -> str:
         files = prepare_canvas(photo, volume, self._animation.folder)
@@ -97,7 +119,7 @@ class PokeService:
         return files.key
 
     def _render_here(self, photo: Tensor, volume: SpectralVolume, response: Response, target: str) -> str:
-        """The one part that wants a GPU; arguments and results can be pickled and live on the CPU."""
+        """Rendering, which wants a GPU; arguments and results can be pickled and live on the CPU."""
         show = gr.Progress()
         show(0.02, desc="Rendering")
 
@@ -108,6 +130,19 @@ class PokeService:
         device = pipeline.device
         write_response(target, photo.to(device), volume, pipeline.renderer, response, rendered)
         return target
+
+    def _answer_seconds(
+        self, source: str, photo: Tensor, options: MotionOptions, response: Response, *_: object
+    ) -> int:
+        predicting = self._animation.predict_seconds(source, options)
+        return predicting + render_seconds(photo, None, response) - gpu_seconds()
+
+    def _answer_here(
+        self, source: str, photo: Tensor, options: MotionOptions, response: Response, target: str
+    ) -> tuple[SpectralVolume, str]:
+        """Motion and rendering in one call, so that one click borrows a GPU once."""
+        volume = self._animation.predict_here(source, options)
+        return volume, self._render_here(photo, volume, response, target)
 
 
 def _forget(subject: Subject) -> None:

@@ -21,7 +21,7 @@ from gid.options import MotionOptions, RenderOptions
 from gid.photo import load_photo
 from gid.pipeline import GIDPipeline, load_pipeline
 from gid.spectrum import SpectralVolume
-from ui.zerogpu import on_gpu
+from ui.zerogpu import gpu_seconds, on_gpu
 
 logger = logging.getLogger(__name__)
 Key = TypeVar("Key")
@@ -70,19 +70,11 @@ def photo_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def gpu_seconds(
-    source: str, photo: Tensor, known: SpectralVolume | None, motion: MotionOptions, render: RenderOptions, *_: object
-) -> int:
-    """How long to borrow a GPU for one click: start, diffusion unless the motion is known, rendering."""
-    pixels = photo.shape[-1] * photo.shape[-2]
-    return round(8 + (0 if known is not None else 0.3 * motion.steps) + render.frames * pixels / 2e7)
-
-
 class AnimationService:
     """A pipeline with its memory.
 
     One instance serves every visitor. All it changes are the bounded caches, which are locked; on ZeroGPU only
-    ``_compute`` runs in the borrowed process, and it touches no cache.
+    ``_compute`` and ``_predict`` run in the borrowed process, one of them once for a click, and they touch no cache.
 
     Args:
         pipeline: the loaded models.
@@ -99,7 +91,9 @@ class AnimationService:
         self._videos: Recent[tuple[MotionKey, RenderOptions], Path] = Recent(
             videos, lambda path: path.unlink(missing_ok=True)
         )
-        self._compute = on_gpu(gpu_seconds)(self._compute_here)
+        self._flops = step_flops(pipeline)
+        self._compute = on_gpu(self.compute_seconds)(self._compute_here)
+        self._predict = on_gpu(self.predict_seconds)(self.predict_here)
 
     @classmethod
     def load(cls, weights: str = "embedded", device: str = "auto") -> AnimationService:
@@ -157,11 +151,14 @@ class AnimationService:
         key = self.key(source, options)
         known = self._motions.get(key)
         if known is None:
-            photo = load_photo(source, max_side=64)  # only its shape counts here
-            results = self._compute(source, photo, None, options, RenderOptions(), None)
-            known = next(result for result in results if isinstance(result, SpectralVolume))
+            load_photo(source, max_side=64)  # a bad photo is told before a GPU is borrowed
+            known = self._predict(source, options)
             self._motions.put(key, known)
         return known
+
+    def remember_motion(self, source: str, options: MotionOptions, volume: SpectralVolume) -> None:
+        """Keep a motion that somebody else computed with ``predict_motion``."""
+        self._motions.put(self.key(source, options), volume)
 
     def motion_file(self, source: str, options: MotionOptions) -> Path:
         """Write the remembered motion as a motion file and return its path."""
@@ -170,6 +167,25 @@ class AnimationService:
         volume.save(path, torch.float16)
         return path
 
+    # -- what wants a GPU: arguments and results can be pickled and live on the CPU ------------------------------------
+
+    def compute_seconds(
+        self,
+        source: str,
+        photo: Tensor,
+        known: SpectralVolume | None,
+        motion: MotionOptions,
+        render: RenderOptions,
+        *_: object,
+    ) -> int:
+        """How long to borrow a GPU for one click: diffusion unless the motion is known, and rendering."""
+        steps = 0 if known is not None else motion.steps
+        return gpu_seconds(steps, self._flops, render.frames, photo.shape[-1] * photo.shape[-2])
+
+    def predict_seconds(self, source: str, motion: MotionOptions, *_: object) -> int:
+        """How long to borrow a GPU for a motion alone."""
+        return gpu_seconds(motion.steps, self._flops)
+
     def _compute_here(
         self,
         source: str,
@@ -177,23 +193,12 @@ class AnimationService:
         known: SpectralVolume | None,
         motion: MotionOptions,
         render: RenderOptions,
-        target: str | None,
+        target: str,
     ) -> Iterator[SpectralVolume | str]:
-        """The one part that wants a GPU; arguments and results can be pickled and live on the CPU."""
-        show = gr.Progress()
-        volume = known
-        if volume is None:
-            show(0.02, desc="Reading the photo")
-
-            def stepped(step: int, total: int) -> None:
-                show(0.05 + 0.35 * step / total, desc=f"Imagining the motion, step {step} of {total}")
-
-            volume = predict_motion(self.pipeline, source, motion, stepped)
-            volume = replace(volume, model=volume.model or self.weights)
+        """The motion as soon as it is known, then the path of the video: a generator, so that both are seen early."""
+        volume = known if known is not None else self.predict_here(source, motion, share=0.4)
         yield volume
-        if target is None:
-            return
-        start = 0.4 if known is None else 0.02
+        show, start = gr.Progress(), 0.4 if known is None else 0.02
 
         def rendered(done: int, total: int) -> None:
             show(start + (1 - start) * done / total, desc=f"Rendering frame {done} of {total}")
@@ -201,3 +206,21 @@ class AnimationService:
         show(start, desc="Rendering")
         write_animation(target, photo.to(self.pipeline.device), volume, self.pipeline.renderer, render, rendered)
         yield target
+
+    def predict_here(self, source: str, motion: MotionOptions, share: float = 1.0) -> SpectralVolume:
+        """The motion of a photo; ``share`` of the progress bar is its own."""
+        show = gr.Progress()
+        show(0.02, desc="Reading the photo")
+
+        def stepped(step: int, total: int) -> None:
+            show(0.05 + (share - 0.05) * step / total, desc=f"Imagining the motion, step {step} of {total}")
+
+        volume = predict_motion(self.pipeline, source, motion, stepped)
+        return replace(volume, model=volume.model or self.weights)
+
+
+def step_flops(pipeline: GIDPipeline) -> float:
+    """Floating-point operations of one diffusion step, at most: every weight of the denoiser at every latent pixel."""
+    weights = sum(parameter.numel() for parameter in pipeline.denoiser.parameters())
+    columns, rows = pipeline.motion_size(16, 9)
+    return 2.0 * weights * (columns // 4) * (rows // 4) * len(pipeline.config.scales)
