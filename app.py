@@ -1,13 +1,14 @@
 """Builds and launches the demo; the only place that loads models for it.
 
-GID_WEIGHTS and RAHF_WEIGHTS choose the weights (embedded, a folder, or owner/repo[@revision] on the Hub), GID_DEVICE
-the device (auto, cpu, cuda or mps).
+GID_WEIGHTS and RAHF_WEIGHTS choose the weights (embedded, a folder, or owner/repo[@revision][/subfolder] on the Hub),
+GID_MENU more of them for the page, GID_DEVICE the device (auto, cpu, cuda or mps).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -22,16 +23,24 @@ from ui.feedback_service import FeedbackService
 from ui.poke import build_poke_tab
 from ui.service import AnimationService
 from ui.theme import STYLES, make_theme
+from ui.weights_menu import chosen_service, started
 
 INTRO = """# Generative Image Dynamics
 One photo in, natural motion out: let it loop, or take hold of it. After [Generative Image Dynamics](https://generative-dynamics.github.io/)
 (Li, Tucker, Snavely, Holynski, CVPR 2024)."""
 
 
-def create_demo(service: AnimationService, feedback: FeedbackService | None = None) -> gr.Blocks:
-    """The whole page around loaded models; not launched yet. Without ``feedback`` its tab is left out."""
+def create_demo(
+    service: AnimationService, feedback: FeedbackService | None = None, notes: Sequence[str] = ()
+) -> gr.Blocks:
+    """The whole page around loaded models; not launched yet. Without ``feedback`` its tab is left out.
+
+    ``notes`` are quiet lines under the introduction: which weights could not be used.
+    """
     with gr.Blocks(title="Generative Image Dynamics", delete_cache=(3600, 86400)) as demo:
         gr.Markdown(INTRO, elem_id="intro")
+        if any(notes):
+            gr.Markdown("  \n".join(filter(None, notes)), elem_classes="quiet", elem_id="weights-fallback")
         with gr.Tab("Animate", id="animate"):
             animate = build_animate_tab(service)
         with gr.Tab("Poke", id="poke") as poke:
@@ -57,9 +66,10 @@ def launch(demo: gr.Blocks, **options: Any) -> tuple[Any, str, str]:
 def main() -> None:
     """Load the models and serve the page."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    service = AnimationService.load(os.environ.get("GID_WEIGHTS", "embedded"), os.environ.get("GID_DEVICE", "auto"))
-    feedback = FeedbackService.load(os.environ.get("RAHF_WEIGHTS", "embedded"), os.environ.get("GID_DEVICE", "auto"))
-    launch(create_demo(service, feedback))
+    device = os.environ.get("GID_DEVICE", "auto")
+    service, said = started(AnimationService.load, os.environ.get("GID_WEIGHTS") or "embedded", device)
+    feedback, said_too = started(FeedbackService.load, os.environ.get("RAHF_WEIGHTS") or "embedded", device)
+    launch(create_demo(chosen_service(service, device), feedback, (said, said_too)))
 
 
 if __name__ == "__main__":
