@@ -19,6 +19,7 @@ from ui.overlays import band_chart, motion_energy_picture
 from ui.photo_input import PhotoInput
 from ui.poke_canvas import PokeCanvas, prepare_canvas
 from ui.service import AnimationService
+from ui.weights_menu import build_weights_menu
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FPS = 30
@@ -93,6 +94,7 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
                 guidance = gr.Slider(1, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
                 size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
+                build_weights_menu(service)
         with gr.Column(min_width=320):
             with gr.Tabs() as views:
                 with gr.Tab("Video", id="video"):
