@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from gid.responses import Response, gesture_at, render_response
 from gid.video import write_video
 from tests.swaying import CENTRE, swaying_volume, textured_photo
 from tests.tiny import tiny_pipeline
-from ui.poke_service import PokeService, read_gesture, render_seconds
+from ui.poke_service import PokeService, read_gesture
 from ui.service import AnimationService
 
 SIZE = (96, 64)
@@ -190,11 +189,6 @@ def test_service_knows_a_photo_whose_motion_is_known(folder: Path, pipeline: Any
 def test_nothing_from_the_browser_is_trusted(damage: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"gesture|force|point"):
         read_gesture({**GESTURE, **damage})
-
-
-def test_gpu_arguments_can_be_pickled_and_timed() -> None:
-    arguments = (textured_photo(SIZE), swaying_volume(8, 10, 5), Response((Gesture(CENTRE, (0.1, 0)),)), "x.mp4")
-    assert 5 < render_seconds(*pickle.loads(pickle.dumps(arguments)), "more") < 60
 
 
 def test_poke_endpoint(app_url: str, picture: Path, tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from gid.options import MotionOptions, RenderOptions
 from gid.responses import Response
 from tests.tiny import photo, tiny_pipeline
 from tools.space import free_port, wait_for
-from ui.poke_service import PokeService
 from ui.service import AnimationService
 from ui.zerogpu import GpuCost, Refused, borrowed, gpu_seconds
 
@@ -160,10 +159,11 @@ def test_durations_follow_what_is_asked_for(service: AnimationService, tmp_path:
     assert asked(str(path), small, None, MotionOptions(steps=250), RenderOptions()) > base
     assert asked(str(path), small, None, MotionOptions(), RenderOptions(frames=900)) > base
     assert asked(str(path), large, None, MotionOptions(), RenderOptions()) > base
-    poke = PokeService(service)
     response = Response((Gesture((0.5, 0.5), (0.1, 0.0)),))
-    both = poke._answer_seconds(str(path), large, MotionOptions(steps=100), response, "target")
-    assert both > poke._answer_seconds(str(path), large, MotionOptions(steps=1), response)
+    unknown = service.respond_seconds(large, (str(path), MotionOptions(steps=100)), response, "target")
+    assert (
+        unknown > service.respond_seconds(large, volume, response) >= service.respond_seconds(small, volume, response)
+    )
 
 
 def photo_tensor(width: int, height: int) -> Any:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 from torch import Tensor
 
@@ -17,11 +16,10 @@ from gid.export import export_page
 from gid.flow import extract
 from gid.options import MotionOptions
 from gid.photo import load_photo, to_uint8
-from gid.responses import Response, first_frame, write_response
+from gid.responses import Response, first_frame
 from gid.spectrum import SpectralVolume
 from ui.poke_canvas import CanvasFiles, prepare_canvas
 from ui.service import AnimationService, Recent, photo_hash
-from ui.zerogpu import gpu_seconds, on_gpu
 
 CANVAS_PHOTO_SIDE = 1024
 VIDEO_SIDE = 512
@@ -38,12 +36,6 @@ class Subject:
     page: Path
 
 
-def render_seconds(photo: Tensor, volume: SpectralVolume | None, response: Response, *_: object) -> int:
-    """How long to borrow a GPU for one video."""
-    frames = round(response.seconds * response.fps)
-    return gpu_seconds(frames=frames, pixels=photo.shape[-1] * photo.shape[-2])
-
-
 class PokeService:
     """Subjects by the canvas's key, on top of the service that knows motions. One instance serves every visitor."""
 
@@ -51,8 +43,6 @@ class PokeService:
         self._animation = animation
         self._subjects: Recent[str, Subject] = Recent(subjects, _forget)
         self._videos: Recent[str, Path] = Recent(videos, lambda path: path.unlink(missing_ok=True))
-        self._render = on_gpu(render_seconds)(self._render_here)
-        self._answer = on_gpu(self._answer_seconds)(self._answer_here)
 
     def known_photo(self, source: str, options: MotionOptions) -> str | None:
         """The key of a photo whose motion is already known, made ready for the canvas; None if it would take work."""
@@ -83,7 +73,7 @@ class PokeService:
         if known is not None:
             return known
         photo = load_photo(subject.photo, VIDEO_SIDE)
-        return self._keep(name, self._render(photo, subject.volume, response, self._target(name)))
+        return self._keep(name, self._animation.respond(photo, subject.volume, response, self._target(name))[1])
 
     def answer(self, source: str, options: MotionOptions, response: Response) -> Path:
         """A video of how a photo answers; its motion is predicted in the same breath unless it is remembered.
@@ -93,8 +83,8 @@ class PokeService:
         if self._animation.known_motion(source, options) is not None:
             return self.video(self.photo(source, options), response)
         photo = load_photo(source, VIDEO_SIDE)
-        name, _ = self._video(f"{photo_hash(source)} {options}", response)
-        volume, path = self._answer(source, photo, options, response, self._target(name))
+        name, _ = self._video(f"{photo_hash(source)} {options} {self._animation.weights}", response)
+        volume, path = self._animation.respond(photo, (source, options), response, self._target(name))
         self._animation.remember_motion(source, options, volume)
         return self._keep(name, path)
 
@@ -117,32 +107,6 @@ class PokeService:
             page.write_text(export_page(load_photo(pixels, VIDEO_SIDE), volume), encoding="utf-8")
             self._subjects.put(files.key, Subject(pixels, volume, files, page))
         return files.key
-
-    def _render_here(self, photo: Tensor, volume: SpectralVolume, response: Response, target: str) -> str:
-        """Rendering, which wants a GPU; arguments and results can be pickled and live on the CPU."""
-        show = gr.Progress()
-        show(0.02, desc="Rendering")
-
-        def rendered(done: int, total: int) -> None:
-            show(done / total, desc=f"Rendering frame {done} of {total}")
-
-        pipeline: Any = self._animation.pipeline
-        device = pipeline.device
-        write_response(target, photo.to(device), volume, pipeline.renderer, response, rendered)
-        return target
-
-    def _answer_seconds(
-        self, source: str, photo: Tensor, options: MotionOptions, response: Response, *_: object
-    ) -> int:
-        predicting = self._animation.predict_seconds(source, options)
-        return predicting + render_seconds(photo, None, response) - gpu_seconds()
-
-    def _answer_here(
-        self, source: str, photo: Tensor, options: MotionOptions, response: Response, target: str
-    ) -> tuple[SpectralVolume, str]:
-        """Motion and rendering in one call, so that one click borrows a GPU once."""
-        volume = self._animation.predict_here(source, options)
-        return volume, self._render_here(photo, volume, response, target)
 
 
 def _forget(subject: Subject) -> None:

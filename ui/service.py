@@ -20,10 +20,13 @@ from gid.jobs import predict_motion, write_animation
 from gid.options import MotionOptions, RenderOptions
 from gid.photo import load_photo
 from gid.pipeline import GIDPipeline, load_pipeline
+from gid.responses import Response, write_response
 from gid.spectrum import SpectralVolume
 from ui.zerogpu import gpu_seconds, on_gpu
 
 logger = logging.getLogger(__name__)
+# A known motion, or the file of a photo and how to predict it.
+Motion = SpectralVolume | tuple[str, MotionOptions]
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -74,7 +77,8 @@ class AnimationService:
     """A pipeline with its memory.
 
     One instance serves every visitor. All it changes are the bounded caches, which are locked; on ZeroGPU only
-    ``_compute`` and ``_predict`` run in the borrowed process, one of them once for a click, and they touch no cache.
+    ``_compute``, ``_predict`` and ``_respond`` run in a borrowed process, one of them once for a click, and touch no
+    cache.
 
     Args:
         pipeline: the loaded models.
@@ -93,7 +97,8 @@ class AnimationService:
         )
         self._flops = step_flops(pipeline)
         self._compute = on_gpu(self.compute_seconds)(self._compute_here)
-        self._predict = on_gpu(self.predict_seconds)(self.predict_here)
+        self._predict = on_gpu(self.predict_seconds)(self._predict_here)
+        self._respond = on_gpu(self.respond_seconds)(self._respond_here)
 
     @classmethod
     def load(cls, weights: str = "embedded", device: str = "auto") -> AnimationService:
@@ -167,6 +172,13 @@ class AnimationService:
         volume.save(path, torch.float16)
         return path
 
+    def respond(self, photo: Tensor, motion: Motion, response: Response, target: str) -> tuple[SpectralVolume, str]:
+        """Render how a photo answers into the file ``target``; its motion comes along, predicted unless given.
+
+        Here, and not where it is asked for, because a GPU process knows only the models this service was made with.
+        """
+        return self._respond(photo, motion, response, target)
+
     # -- what wants a GPU: arguments and results can be pickled and live on the CPU ------------------------------------
 
     def compute_seconds(
@@ -182,6 +194,12 @@ class AnimationService:
         steps = 0 if known is not None else motion.steps
         return gpu_seconds(steps, self._flops, render.frames, photo.shape[-1] * photo.shape[-2])
 
+    def respond_seconds(self, photo: Tensor, motion: Motion, response: Response, *_: object) -> int:
+        """How long to borrow a GPU for a video of an answer."""
+        steps = 0 if isinstance(motion, SpectralVolume) else motion[1].steps
+        frames, pixels = round(response.seconds * response.fps), photo.shape[-1] * photo.shape[-2]
+        return gpu_seconds(steps, self._flops, frames, pixels)
+
     def predict_seconds(self, source: str, motion: MotionOptions, *_: object) -> int:
         """How long to borrow a GPU for a motion alone."""
         return gpu_seconds(motion.steps, self._flops)
@@ -196,7 +214,7 @@ class AnimationService:
         target: str,
     ) -> Iterator[SpectralVolume | str]:
         """The motion as soon as it is known, then the path of the video: a generator, so that both are seen early."""
-        volume = known if known is not None else self.predict_here(source, motion, share=0.4)
+        volume = known if known is not None else self._predict_here(source, motion, share=0.4)
         yield volume
         show, start = gr.Progress(), 0.4 if known is None else 0.02
 
@@ -207,7 +225,23 @@ class AnimationService:
         write_animation(target, photo.to(self.pipeline.device), volume, self.pipeline.renderer, render, rendered)
         yield target
 
-    def predict_here(self, source: str, motion: MotionOptions, share: float = 1.0) -> SpectralVolume:
+    def _respond_here(
+        self, photo: Tensor, motion: Motion, response: Response, target: str
+    ) -> tuple[SpectralVolume, str]:
+        """Motion and rendering in one call, so that one click borrows a GPU once."""
+        start = 0.02 if isinstance(motion, SpectralVolume) else 0.4
+        volume = motion if isinstance(motion, SpectralVolume) else self._predict_here(*motion, share=start)
+        show = gr.Progress()
+
+        def rendered(done: int, total: int) -> None:
+            show(start + (1 - start) * done / total, desc=f"Rendering frame {done} of {total}")
+
+        show(start, desc="Rendering")
+        renderer, device = self.pipeline.renderer, self.pipeline.device
+        write_response(target, photo.to(device), volume, renderer, response, rendered)
+        return volume, target
+
+    def _predict_here(self, source: str, motion: MotionOptions, share: float = 1.0) -> SpectralVolume:
         """The motion of a photo; ``share`` of the progress bar is its own."""
         show = gr.Progress()
         show(0.02, desc="Reading the photo")
