@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gid.loops import evaluate, time_basis
+from gid.models.cpu_frames import CpuFrames, GuidedFlow, compiled_rendering, drawing_threads
 from gid.models.projection import smoothstep
 from gid.models.renderer import Renderer
 from gid.spectrum import SpectralVolume
@@ -96,25 +97,80 @@ def render_displacements(
     """
     if photo.ndim != 3 or photo.shape[0] != 3:
         raise ValueError(f"photo must be (3, H, W), got {tuple(photo.shape)}")
-    height, width = photo.shape[1:]
     batch = photo[None].float()
-    features = renderer.encode(batch)
     guides: dict[torch.Size, PhotoGuide] = {}
     rank = _fitted(importance[None, None].to(batch), batch, guides)
     freedom = None
     if largest is not None:
         freedom = smoothstep(*DEAD_ZONE, _fitted(largest[None, None].to(batch), batch, guides))
-    scale = batch.new_tensor([width, height]).view(1, 2, 1, 1)
+    draw = _compiled if photo.device.type == "cpu" and compiled_rendering() else _mapwise
+    for frames in draw(batch, _checked(displacements, batch), renderer, rank, freedom, guides):
+        yield frames.to(photo.dtype)
+
+
+def _checked(displacements: Iterable[Tensor], photo: Tensor) -> Iterator[Tensor]:
     for fields in displacements:
         if fields.ndim != 4 or fields.shape[1] != 2:
             raise ValueError(f"displacements must be (n, 2, h, w), got {tuple(fields.shape)}")
-        frames = []
-        for field in fields:
-            flow = _fitted(field[None].to(batch), batch, guides) * scale
-            length = flow.norm(dim=1, keepdim=True)
-            flow = flow * (smoothstep(*DEAD_ZONE, length) if freedom is None else freedom)
-            frames.append(renderer.render(batch, features, flow, rank) if bool(flow.any()) else batch)
-        yield torch.cat(frames).to(photo.dtype)
+        yield fields.to(photo)
+
+
+def _compiled(
+    photo: Tensor,
+    displacements: Iterable[Tensor],
+    renderer: Renderer,
+    rank: Tensor,
+    freedom: Tensor | None,
+    guides: dict[torch.Size, PhotoGuide],
+) -> Iterator[Tensor]:
+    """Frames on the CPU, by compiled loops."""
+    frames = CpuFrames(renderer, photo[0], rank)
+    guided: dict[torch.Size, GuidedFlow] = {}
+    with drawing_threads() as executor:
+        for fields in displacements:
+            coarse = fields.shape[2:]
+            drawn = []
+            for part in fields.split(frames.group):
+                if freedom is not None and _is_coarse(coarse, photo.shape[2:]):
+                    if coarse not in guided:
+                        guided[coarse] = GuidedFlow(_guide(photo, coarse, guides), freedom)
+                    flows = guided[coarse](part, executor)
+                else:
+                    flows = torch.cat([_flow(field[None], photo, freedom, guides) for field in part])
+                drawn.append(frames.render(flows, executor))
+            yield torch.cat(drawn)
+
+
+def _mapwise(
+    photo: Tensor,
+    displacements: Iterable[Tensor],
+    renderer: Renderer,
+    rank: Tensor,
+    freedom: Tensor | None,
+    guides: dict[torch.Size, PhotoGuide],
+) -> Iterator[Tensor]:
+    """Frames by torch operations on whole maps: batches on an accelerator, one at a time on the CPU."""
+    features = renderer.encode(photo)
+    for fields in displacements:
+        drawn = []
+        for part in fields.split(1 if photo.device.type == "cpu" else len(fields)):
+            flow = _flow(part, photo, freedom, guides)
+            many = photo.expand(len(part), -1, -1, -1)
+            if not bool(flow.any()):
+                drawn.append(many)
+                continue
+            shared = [feature.expand(len(part), -1, -1, -1) for feature in features]
+            drawn.append(renderer.render(many, shared, flow, rank.expand(len(part), -1, -1, -1)))
+        yield torch.cat(drawn)
+
+
+def _flow(fields: Tensor, photo: Tensor, freedom: Tensor | None, guides: dict[torch.Size, PhotoGuide]) -> Tensor:
+    """Displacements (n, 2, h, w) in fractions -> flow (n, 2, H, W) in pixels, with the dead zone applied."""
+    height, width = photo.shape[2:]
+    flow = _fitted(fields, photo, guides) * photo.new_tensor([width, height]).view(1, 2, 1, 1)
+    if freedom is not None:
+        return flow * freedom
+    return flow * smoothstep(*DEAD_ZONE, flow.norm(dim=1, keepdim=True))
 
 
 def motion_range(
@@ -146,11 +202,20 @@ def _fitted(maps: Tensor, photo: Tensor, guides: dict[torch.Size, PhotoGuide]) -
     size, coarse = photo.shape[2:], maps.shape[2:]
     if coarse == size:
         return maps
-    if 2 * coarse[0] > size[0] or 2 * coarse[1] > size[1]:
+    if not _is_coarse(coarse, size):
         return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    return _guide(photo, coarse, guides)(maps)
+
+
+def _is_coarse(coarse: torch.Size, size: torch.Size) -> bool:
+    """Whether maps are so much smaller than the photo that its colours tell more about edges than they do."""
+    return 2 * coarse[0] <= size[0] and 2 * coarse[1] <= size[1] and coarse != size
+
+
+def _guide(photo: Tensor, coarse: torch.Size, guides: dict[torch.Size, PhotoGuide]) -> PhotoGuide:
     if coarse not in guides:
         guides[coarse] = PhotoGuide(photo, *coarse)
-    return guides[coarse](maps)
+    return guides[coarse]
 
 
 def _check(photo: Tensor, num_frames: int, fps: float, strength: float, speed: float, chunk: int) -> None:

@@ -20,9 +20,9 @@ from gid.splatting import splat_sums
 
 # The metric levels off here, so that exp(+-metric) keeps float32's full precision and slow layers keep their order
 # however fast the fastest one is.
-_METRIC_LIMIT = 40.0
+METRIC_LIMIT = 40.0
 # Pixels beyond each edge whose motion is followed.
-_LARGEST_MARGIN = 48
+LARGEST_MARGIN = 48
 # Pixels landing on each pixel, from which on a place counts as covered.
 _DENSE = 0.55
 
@@ -35,7 +35,7 @@ def smoothstep(low: float, high: float, x: Tensor) -> Tensor:
 
 def splatting_metric(importance: Tensor, scale: float) -> Tensor:
     """Softmax splatting's metric in [0, 40): ``scale`` times the importance (pixels), levelling off as it grows."""
-    return _METRIC_LIMIT * (1 - (importance * (-scale / _METRIC_LIMIT)).exp())
+    return METRIC_LIMIT * (1 - (importance * (-scale / METRIC_LIMIT)).exp())
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def project(flow: Tensor, importance: Tensor, metric_scale: float = 3.0) -> Proj
         importance: (B, 1, H, W) pixels, mean length of each pixel's displacement over time (paper, section 5).
         metric_scale: splatting metric a pixel of importance.
     """
-    margin = math.ceil(min(_edge_inflow(flow), _LARGEST_MARGIN))
+    margin = math.ceil(min(_edge_inflow(flow), LARGEST_MARGIN))
     flow = F.pad(flow, [margin] * 4, mode="replicate")
     importance = F.pad(importance, [margin] * 4, mode="replicate")
     metric = splatting_metric(importance, metric_scale)
     moving = (flow != 0).any(1, keepdim=True)
 
     layer = torch.cat([flow, importance], 1)
-    near_total, near_mass = splat_sums(layer, flow, (metric - _METRIC_LIMIT).exp())
+    near_total, near_mass = splat_sums(layer, flow, (metric - METRIC_LIMIT).exp())
     far_total, far_mass = splat_sums(layer, flow, (-metric).exp())
     both, mass = splat_sums(torch.cat([importance, moving.float()], 1), flow, torch.ones_like(importance))
     near, far = _divide(near_total, near_mass), _divide(far_total, far_mass)

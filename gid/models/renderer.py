@@ -131,8 +131,12 @@ class Decoder(nn.Module):
 
     def forward(self, picture: Tensor, features: list[Tensor]) -> Tensor:
         """(B, 4, H, W): a correction of the colours, and of how much of the filled picture shows, as a logit."""
+        return self.decode(F.pixel_unshuffle(picture, 2), features)
+
+    def decode(self, halves: Tensor, features: list[Tensor]) -> Tensor:
+        """The same for a picture given as ``F.pixel_unshuffle(picture, 2)``."""
         stacks = list(features)
-        stacks[0] = torch.cat([stacks[0], _active(self.picture(F.pixel_unshuffle(picture, 2)))], 1)
+        stacks[0] = torch.cat([stacks[0], _active(self.picture(halves))], 1)
         x: Tensor | None = None
         for stack, merge, refine in zip(reversed(stacks), reversed(self.merge), reversed(self.refine), strict=True):
             if x is not None:
@@ -144,8 +148,10 @@ class Decoder(nn.Module):
 
 
 # Side of the tiles that are decoded on their own, and what is decoded around each for context.
-_TILE = 64
-_HALO = 16
+TILE = 64
+HALO = 16
+# Share of the tiles from which on the whole picture is cheaper than tiles with their surroundings.
+WHOLE = 0.4
 
 
 def decode_where(decoder: Decoder, picture: Tensor, features: list[Tensor], gate: Tensor) -> Tensor:
@@ -159,24 +165,24 @@ def decode_where(decoder: Decoder, picture: Tensor, features: list[Tensor], gate
     Returns:
         (B, 4, H, W), 0 in tiles that were left out.
     """
-    wanted = F.max_pool2d(gate, _TILE, ceil_mode=True)[:, 0] > 0
-    if len(picture) > 1 or _HALO % 2 ** len(features) or wanted.float().mean() > 0.4:
+    wanted = F.max_pool2d(gate, TILE, ceil_mode=True)[:, 0] > 0
+    if len(picture) > 1 or HALO % 2 ** len(features) or wanted.float().mean() > WHOLE:
         return decoder(picture, features)
     height, width = picture.shape[2:]
-    corners = [(int(row) * _TILE, int(column) * _TILE) for row, column in wanted[0].nonzero()]
+    corners = [(int(row) * TILE, int(column) * TILE) for row, column in wanted[0].nonzero()]
     tiles = [_tiles(picture, corners, 1)]
     tiles += [_tiles(feature, corners, 2 ** (level + 1)) for level, feature in enumerate(features)]
-    decoded = decoder(tiles[0], tiles[1:])[..., _HALO:-_HALO, _HALO:-_HALO]
-    result = picture.new_zeros(1, decoded.shape[1], height + _TILE, width + _TILE)
+    decoded = decoder(tiles[0], tiles[1:])[..., HALO:-HALO, HALO:-HALO]
+    result = picture.new_zeros(1, decoded.shape[1], height + TILE, width + TILE)
     for (row, column), tile in zip(corners, decoded, strict=True):
-        result[0, :, row : row + _TILE, column : column + _TILE] = tile
+        result[0, :, row : row + TILE, column : column + TILE] = tile
     return result[..., :height, :width]
 
 
 def _tiles(maps: Tensor, corners: list[tuple[int, int]], scale: int) -> Tensor:
     """Cut tiles with their halo at corners (pixels) from (1, C, h, w) maps at 1/scale; zeros beyond the edges."""
-    side, halo = (_TILE + 2 * _HALO) // scale, _HALO // scale
-    wide = F.pad(maps, [halo, halo + _TILE // scale, halo, halo + _TILE // scale])[0]
+    side, halo = (TILE + 2 * HALO) // scale, HALO // scale
+    wide = F.pad(maps, [halo, halo + TILE // scale, halo, halo + TILE // scale])[0]
     cut = [wide[:, y // scale : y // scale + side, x // scale : x // scale + side] for y, x in corners]
     return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 logger = logging.getLogger(__name__)
 
-_ROWS_PER_TASK = 16  # of the backward pass
+_ROWS_PER_TASK = 80  # of the backward pass: the targets in their reach stay in the cache
 
 
 @lru_cache(maxsize=1)
@@ -71,16 +70,20 @@ class _WeightedSplat(torch.autograd.Function):
         batch, channels, height, width = features.shape
         result = features.new_empty(batch, channels + 1, height, width)
         arrays = tuple(t.detach().numpy() for t in (features, flow, weight, result))
-        groups = range(0, channels + 1, compiled.LANES)
-        # Bands of rows only where there are fewer images and channels than threads: each band scans every source.
-        bands = -(-torch.get_num_threads() // (batch * len(groups)))
-        edges = [height * band // bands for band in range(bands + 1)]
+        threads = torch.get_num_threads()
+        groups = -(-(channels + 1) // compiled.LANES)
+        # A task takes several groups of channels, and bands of rows only where there are fewer groups than threads:
+        # each band scans every source.
+        parts = min(groups, -(-threads // batch))
+        edges = [min(compiled.LANES * (groups * part // parts), channels + 1) for part in range(parts)] + [channels + 1]
+        bands = -(-threads // (batch * parts))
+        rows = [height * band // bands for band in range(bands + 1)]
         _run(
             [
-                (compiled.splat_band, (*arrays, image, channel, first, last))
+                (compiled.splat_band, (*arrays, image, *channel_range, first, last))
                 for image in range(batch)
-                for channel in groups
-                for first, last in pairwise(edges)
+                for channel_range in pairwise(edges)
+                for first, last in pairwise(rows)
                 if first < last
             ]
         )
@@ -92,9 +95,9 @@ class _WeightedSplat(torch.autograd.Function):
         compiled = kernels()
         assert compiled is not None
         features, flow, weight = ctx.saved_tensors
-        upstream = pad(torch.cat([total_gradient, mass_gradient], dim=1), (1, 1, 1, 1))
-        gradients = torch.zeros_like(features), torch.zeros_like(flow), torch.zeros_like(weight)
-        arrays = tuple(t.detach().numpy() for t in (features, flow, weight, upstream, *gradients))
+        upstream = total_gradient.contiguous(), mass_gradient.contiguous()
+        gradients = torch.empty_like(features), torch.empty_like(flow), torch.empty_like(weight)
+        arrays = tuple(t.detach().numpy() for t in (features, flow, weight, *upstream, *gradients))
         height = features.shape[2]
         _run(
             [

@@ -8,10 +8,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from gid.splatting import cpu, reference
+from gid.splatting import cpu, gpu, reference
 
 Mode = Literal["sum", "average", "linear", "softmax"]
-Implementation = Literal["auto", "torch", "numba"]
+Implementation = Literal["auto", "torch", "numba", "triton"]
 
 # exp(-50) is 2e-22: small enough to lose against anything, far from float32's smallest normal number (1e-38).
 _METRIC_RANGE = 50.0
@@ -43,8 +43,9 @@ def splat(
         flow: (B, 2, H, W) pixels, x right and y down.
         metric: (B, 1, H, W); required by ``linear`` and ``softmax``, not used by the other two.
         mode: see above.
-        implementation: ``torch`` runs everywhere; ``numba`` is the compiled CPU kernel; ``auto`` takes the kernel on
-            the CPU and torch elsewhere.
+        implementation: ``torch`` runs everywhere; ``numba`` is compiled for the CPU, ``triton`` for CUDA GPUs (its
+            sums are float32 and their last bits vary from run to run); ``auto`` takes whichever of them fits the
+            tensors and is installed, else torch.
 
     Returns:
         (B, C, H, W) of the type of ``features``; 0 where nothing lands.
@@ -56,7 +57,7 @@ def splat(
     dtype = torch.float64 if torch.float64 in (features.dtype, flow.dtype) else torch.float32
     moved, path = features.to(dtype), flow.to(dtype)
     weight = _weight(moved, metric, mode)
-    total, mass = _implementation(implementation, features)(moved, path, weight)
+    total, mass = _implementation(implementation, features, dtype)(moved, path, weight)
     if mode != "sum":
         # Linear weights may be arbitrarily small or negative; only a true zero is a hole.
         empty = mass == 0
@@ -75,7 +76,8 @@ def splat_sums(
         ValueError: a shape or an implementation that does not fit.
     """
     _check(features, flow, weight, "sum", implementation)
-    return _implementation(implementation, features)(features.float(), flow.float(), weight.float())
+    splat_kernel = _implementation(implementation, features, torch.float32)
+    return splat_kernel(features.float(), flow.float(), weight.float())
 
 
 def coverage(flow: Tensor, implementation: Implementation = "auto") -> Tensor:
@@ -100,7 +102,7 @@ def _weight(features: Tensor, metric: Tensor | None, mode: Mode) -> Tensor:
 
 
 def _implementation(
-    name: Implementation, features: Tensor
+    name: Implementation, features: Tensor, dtype: torch.dtype
 ) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
     on_cpu = features.device.type == "cpu"
     if name == "numba":
@@ -109,8 +111,12 @@ def _implementation(
         if cpu.kernels() is None:
             raise ValueError("implementation='numba' needs the numba package; install it or use 'auto'.")
         return cpu.weighted_splat
+    if name == "triton":
+        return gpu.weighted_splat(features)
     if name == "auto" and on_cpu and cpu.kernels() is not None:
         return cpu.weighted_splat
+    if name == "auto" and gpu.usable(features, dtype):
+        return gpu.weighted_splat(features)
     return reference.weighted_splat
 
 
@@ -118,7 +124,7 @@ def _check(features: Tensor, flow: Tensor, metric: Tensor | None, mode: str, imp
     if mode not in get_args(Mode):
         raise ValueError(f"mode={mode!r} is unknown; choose one of {', '.join(get_args(Mode))}.")
     if implementation not in get_args(Implementation):
-        raise ValueError(f"implementation={implementation!r} is unknown; choose one of auto, torch, numba.")
+        raise ValueError(f"implementation={implementation!r} is unknown; choose one of auto, torch, numba, triton.")
     if features.ndim != 4 or not features.is_floating_point():
         raise ValueError(f"features must be floating point (B, C, H, W), got {features.dtype} {tuple(features.shape)}.")
     batch, _, height, width = features.shape

@@ -2,74 +2,23 @@
 
 The loops are single-threaded and release the GIL; `cpu.py` deals them out to threads. That avoids numba's own thread
 pool, which ends the process when two Python threads call it at once (as a web server does).
+
+Channels are taken in groups of LANES that lie side by side in working memory, so that a source spreads to its four
+targets by vector instructions; blocks of LANES x LANES values are transposed in registers on the way in and out.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
-logger = logging.getLogger(__name__)
+from gid.splatting.vectors import LANES, compiled, gather_lanes, spread_to_four, transpose_block
+
 Array = np.ndarray[Any, Any]
 
-# Channels handled together: one 256-bit register of float32 (LLVM splits it where registers are shorter).
-LANES = 8
 
-# Fused multiply-add only: the loops rely on NaN comparisons, which the other fast-math flags break.
-_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "boundscheck": False}
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile lazily, kept on disk where that is possible (a read-only installation may have no place for it)."""
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except (RuntimeError, OSError) as error:
-        logger.debug("no cache folder for compiled kernels (%s); compiling for this process only", error)
-        return numba.njit(**_OPTIONS)(function)
-
-
-@intrinsic
-def _vector_add_scaled(typing_context, total, at, values, start, scale):  # type: ignore[no-untyped-def]
-    """``total[at : at + LANES] += scale * values[start : start + LANES]`` as vector instructions.
-
-    Numba leaves short inner loops scalar (it cannot rule out that the arrays overlap); this is four times faster.
-    """
-    signature = types.void(total, at, values, start, scale)
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        total_type, _, values_type, _, _ = signature.args
-        element = context.get_value_type(total_type.dtype)
-        vector = ir.VectorType(element, LANES)
-        size = context.get_abi_sizeof(element)
-
-        def address(array_type, array, index):  # type: ignore[no-untyped-def]
-            data = context.make_array(array_type)(context, builder, array).data
-            return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
-
-        target = address(total_type, arguments[0], arguments[1])
-        source = address(values_type, arguments[2], arguments[3])
-        scales = ir.Constant(vector, ir.Undefined)
-        for lane in range(LANES):
-            scales = builder.insert_element(scales, arguments[4], ir.Constant(ir.IntType(32), lane))
-        product = builder.fmul(builder.load(source, align=size), scales, flags=["contract"])
-        builder.store(builder.fadd(builder.load(target, align=size), product, flags=["contract"]), target, align=size)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-# The decorator supplies the typing context, which a type checker cannot see.
-_add_scaled: Any = _vector_add_scaled
-
-
-@_compiled
+@compiled
 def _land(flow: Array, image: int, y: int, first: int, last: int, corner: Array, right: Array, low: Array) -> bool:
     """Where source row ``y`` lands: index of the upper left pixel in a band with a one-pixel border, and shares.
 
@@ -98,54 +47,86 @@ def _land(flow: Array, image: int, y: int, first: int, last: int, corner: Array,
     return bool(highest >= 0)
 
 
-@_compiled
-def splat_band(
-    features: Array, flow: Array, weight: Array, result: Array, image: int, channel: int, first: int, last: int
-) -> None:
-    """Fill ``result[image, channel : channel + LANES, first : last]``; channel C of the result sums the weight alone.
+@compiled
+def _interleave(planes: Array, start: int, pitch: int, count: int, width: int, target: Array, at: int) -> None:
+    """``target[at + x * LANES + c] = planes[start + c * pitch + x]`` for c < ``count``; other lanes keep theirs."""
+    whole = width - width % LANES if count == LANES else 0
+    for x in range(0, whole, LANES):
+        transpose_block(planes, start + x, pitch, target, at + x * LANES, LANES)
+    for x in range(whole, width):
+        for c in range(count):
+            target[at + x * LANES + c] = planes[start + c * pitch + x]
 
-    features (B, C, H, W), flow (B, 2, H, W) pixels, weight (B, 1, H, W), result (B, C + 1, H, W). Each call scans
-    all sources and keeps what lands in its rows, so calls share no memory they write to, and the order of the
-    additions, hence the result to the last bit, does not depend on how the work is dealt out.
+
+@compiled
+def _separate(source: Array, at: int, width: int, planes: Array, start: int, pitch: int, count: int) -> None:
+    """The reverse of `_interleave`."""
+    whole = width - width % LANES if count == LANES else 0
+    for x in range(0, whole, LANES):
+        transpose_block(source, at + x * LANES, LANES, planes, start + x, pitch)
+    for c in range(count):
+        for x in range(whole, width):
+            planes[start + c * pitch + x] = source[at + x * LANES + c]
+
+
+@compiled
+def splat_band(
+    features: Array,
+    flow: Array,
+    weight: Array,
+    result: Array,
+    image: int,
+    channels_first: int,
+    channels_last: int,
+    first: int,
+    last: int,
+) -> None:
+    """Fill ``result[image, channels_first:channels_last, first:last]``; channel C of the result sums the weight alone.
+
+    features (B, C, H, W), flow (B, 2, H, W) pixels, weight (B, 1, H, W), result (B, C + 1, H, W), all contiguous;
+    channels_first is a multiple of LANES. Each call scans all sources and keeps what lands in its rows, so calls share
+    no memory they write to, and the order of the additions, hence the result to the last bit, does not depend on how
+    the work is dealt out.
     """
     real = features.dtype.type
     channels, height, width = features.shape[1], features.shape[2], features.shape[3]
     pitch = (width + 2) * LANES
-    total = np.zeros((last - first + 2) * pitch, dtype=features.dtype)
-    packed = np.ones(width * LANES, dtype=features.dtype)
+    total = np.empty((last - first + 2) * pitch, dtype=features.dtype)
+    packed = np.empty(width * LANES, dtype=features.dtype)
     corner = np.empty(width, dtype=np.int32)
     right = np.empty(width, dtype=features.dtype)
     low = np.empty(width, dtype=features.dtype)
-    for y in range(height):
-        if not _land(flow, image, y, first, last, corner, right, low):
-            continue
-        for lane in range(min(LANES, channels - channel)):
-            for x in range(width):
-                packed[x * LANES + lane] = features[image, channel + lane, y, x]
-        for x in range(width):
-            if corner[x] < 0:
+    source, target = features.reshape(-1), result.reshape(-1)
+    for channel in range(channels_first, channels_last, LANES):
+        count = min(LANES, channels - channel)
+        total.fill(real(0))
+        packed.fill(real(1))
+        for y in range(height):
+            if not _land(flow, image, y, first, last, corner, right, low):
                 continue
-            at = np.int64(corner[x]) * LANES
-            upper = (real(1) - low[x]) * weight[image, 0, y, x]
-            lower = low[x] * weight[image, 0, y, x]
-            source = x * LANES
-            _add_scaled(total, at, packed, source, (real(1) - right[x]) * upper)
-            _add_scaled(total, at + LANES, packed, source, right[x] * upper)
-            _add_scaled(total, at + pitch, packed, source, (real(1) - right[x]) * lower)
-            _add_scaled(total, at + pitch + LANES, packed, source, right[x] * lower)
-    for y in range(first, last):
-        for lane in range(min(LANES, channels + 1 - channel)):
-            start = (y - first + 1) * pitch + LANES + lane
+            start = ((image * channels + channel) * height + y) * width
+            _interleave(source, start, height * width, count, width, packed, 0)
             for x in range(width):
-                result[image, channel + lane, y, x] = total[start + x * LANES]
+                if corner[x] < 0:
+                    continue
+                mass = weight[image, 0, y, x]
+                upper, lower = (real(1) - low[x]) * mass, low[x] * mass
+                left = real(1) - right[x]
+                shares = (left * upper, right[x] * upper, left * lower, right[x] * lower)
+                spread_to_four(total, np.int64(corner[x]) * LANES, pitch, packed, x * LANES, shares)
+        for y in range(first, last):
+            start = ((image * (channels + 1) + channel) * height + y) * width
+            count = min(LANES, channels_last - channel)
+            _separate(total, (y - first + 1) * pitch + LANES, width, target, start, height * width, count)
 
 
-@_compiled
+@compiled
 def gather_rows(
     features: Array,
     flow: Array,
     weight: Array,
     upstream: Array,
+    mass_upstream: Array,
     features_gradient: Array,
     flow_gradient: Array,
     weight_gradient: Array,
@@ -155,37 +136,65 @@ def gather_rows(
 ) -> None:
     """Gradients of the splat for source rows ``first`` to ``last - 1`` of one image.
 
-    upstream (B, C + 1, H + 2, W + 2) is the gradient of the result with a border of zeros; the three gradients have
-    the shapes of their inputs and arrive zeroed. Sources only read targets, so rows are independent of each other.
+    upstream (B, C, H, W) and mass_upstream (B, 1, H, W) are the gradients of the sums; the three gradients have the
+    shapes of their inputs. All are contiguous. Sources only read targets, so rows are independent of each other.
     """
+    real = features.dtype.type
     channels, height, width = features.shape[1], features.shape[2], features.shape[3]
-    corner = np.empty(width, dtype=np.int32)
-    right = np.empty(width, dtype=features.dtype)
-    low = np.empty(width, dtype=features.dtype)
-    ones = np.ones(width, dtype=features.dtype)
-    unused = np.empty(width, dtype=features.dtype)
-    pitch = width + 2
-    for y in range(first, last):
-        if not _land(flow, image, y, 0, height, corner, right, low):
-            continue
-        mass = weight[image, 0, y]
-        slope_x, slope_y = flow_gradient[image, 0, y], flow_gradient[image, 1, y]
-        slope_mass = weight_gradient[image, 0, y]
-        for c in range(channels + 1):
-            value = features[image, c, y] if c < channels else ones
-            slope_value = features_gradient[image, c, y] if c < channels else unused
-            plane = upstream[image, c].reshape(-1)
+    rows = last - first
+    corner = np.empty((rows, width), dtype=np.int32)
+    right, low = np.empty((rows, width), dtype=features.dtype), np.empty((rows, width), dtype=features.dtype)
+    lowest, highest = np.int32(2**31 - 1), np.int32(-1)
+    for y in range(rows):
+        if _land(flow, image, first + y, 0, height, corner[y], right[y], low[y]):
             for x in range(width):
-                if corner[x] < 0:
+                if corner[y, x] >= 0:
+                    lowest, highest = min(lowest, corner[y, x]), max(highest, corner[y, x])
+    pitch = (width + 2) * LANES
+    # Rows of targets in reach, counted with the border; the lower right corner lies one row below the upper left.
+    top, bottom = (lowest // (width + 2), highest // (width + 2) + 2) if highest >= 0 else (0, 0)
+    window = np.zeros((bottom - top) * pitch, dtype=features.dtype)
+    packed = np.empty(width * LANES, dtype=features.dtype)
+    sums = np.zeros(rows * width * 3 * LANES, dtype=features.dtype)
+    source, slopes = features.reshape(-1), features_gradient.reshape(-1)
+    given, mass_given = upstream.reshape(-1), mass_upstream.reshape(-1)
+    plane = height * width
+    for channel in range(0, channels + 1, LANES):
+        count = min(LANES, channels - channel)
+        for row in range(max(top, 1), min(bottom, height + 1)):
+            at = (row - top) * pitch + LANES
+            _interleave(
+                given, ((image * channels + channel) * height + row - 1) * width, plane, count, width, window, at
+            )
+            for lane in range(count, LANES):  # the mass, and then nothing
+                start = (image * height + row - 1) * width
+                for x in range(width):
+                    window[at + x * LANES + lane] = mass_given[start + x] if lane == count else real(0)
+        packed.fill(real(1))
+        for y in range(rows):
+            start = ((image * channels + channel) * height + first + y) * width
+            _interleave(source, start, plane, count, width, packed, 0)
+            for x in range(width):
+                place = np.int64(corner[y, x])
+                if place < 0:
+                    for lane in range(LANES):
+                        packed[x * LANES + lane] = real(0)
                     continue
-                at = np.int64(corner[x])
-                upper_step = plane[at + 1] - plane[at]
-                lower_step = plane[at + pitch + 1] - plane[at + pitch]
-                upper = plane[at] + right[x] * upper_step
-                down_step = plane[at + pitch] + right[x] * lower_step - upper
-                gathered = upper + low[x] * down_step
-                scaled = mass[x] * value[x]
-                slope_value[x] = mass[x] * gathered
-                slope_mass[x] += value[x] * gathered
-                slope_x[x] += scaled * (upper_step + low[x] * (lower_step - upper_step))
-                slope_y[x] += scaled * down_step
+                shares = (right[y, x], low[y, x], weight[image, 0, first + y, x])
+                at = (place - np.int64(top) * (width + 2)) * LANES
+                gather_lanes(window, at, pitch, packed, x * LANES, sums, (y * width + x) * 3 * LANES, shares)
+            _separate(packed, 0, width, slopes, start, plane, count)
+            if count < LANES:
+                packed.fill(real(1))
+    for y in range(rows):
+        for x in range(width):
+            at = (y * width + x) * 3 * LANES
+            mass, across, down = real(0), real(0), real(0)
+            for lane in range(LANES):
+                mass += sums[at + lane]
+                across += sums[at + LANES + lane]
+                down += sums[at + 2 * LANES + lane]
+            scale = weight[image, 0, first + y, x]
+            weight_gradient[image, 0, first + y, x] = mass
+            flow_gradient[image, 0, first + y, x] = scale * across
+            flow_gradient[image, 1, first + y, x] = scale * down

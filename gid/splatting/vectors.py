@@ -1,0 +1,241 @@
+"""Vector instructions for compiled loops. Importing this module imports numba.
+
+Numba leaves short inner loops scalar (it cannot rule out that arrays overlap). These few operations are written in
+LLVM's vector types instead, which it splits where a processor's registers are shorter. Arrays are flat, contiguous and
+of one floating type; starts are counted in elements and are not checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+logger = logging.getLogger(__name__)
+
+# Channels handled together: one 256-bit register of float32.
+LANES = 8
+
+# Fused multiply-add only: the loops rely on NaN comparisons, which the other fast-math flags break.
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "boundscheck": False}
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile lazily, kept on disk where that is possible (a read-only installation may have no place for it)."""
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except (RuntimeError, OSError) as error:
+        logger.debug("no cache folder for compiled kernels (%s); compiling for this process only", error)
+        return numba.njit(**_OPTIONS)(function)
+
+
+class _Memory:
+    """Loads, stores and arithmetic on vectors of one width, in LLVM's builder."""
+
+    def __init__(self, context: Any, builder: Any, element: Any, width: int) -> None:
+        self.context, self.builder = context, builder
+        self.element = context.get_value_type(element)
+        self.vector = ir.VectorType(self.element, width)
+        self.width, self.align = width, context.get_abi_sizeof(self.element)
+
+    def address(self, array_type: Any, array: Any, index: Any, offset: int = 0) -> Any:
+        data = self.context.make_array(array_type)(self.context, self.builder, array).data
+        if offset:
+            index = self.builder.add(index, ir.Constant(index.type, offset))
+        return self.builder.bitcast(self.builder.gep(data, [index]), self.vector.as_pointer())
+
+    def load(self, address: Any) -> Any:
+        return self.builder.load(address, align=self.align)
+
+    def store(self, value: Any, address: Any) -> None:
+        self.builder.store(value, address, align=self.align)
+
+    def spread(self, scalar: Any) -> Any:
+        """One scalar in every lane."""
+        first = self.builder.insert_element(
+            ir.Constant(self.vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+        )
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
+        return self.builder.shuffle_vector(first, ir.Constant(self.vector, ir.Undefined), lanes)
+
+    def pack(self, scalars: list[Any]) -> Any:
+        value = ir.Constant(self.vector, [0.0] * self.width)
+        for lane, scalar in enumerate(scalars):
+            value = self.builder.insert_element(value, scalar, ir.Constant(ir.IntType(32), lane))
+        return value
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c."""
+        return self.builder.fadd(self.builder.fmul(a, b, flags=["contract"]), c, flags=["contract"])
+
+    def add_to(self, address: Any, value: Any, scale: Any) -> None:
+        self.store(self.multiply_add(value, self.spread(scale), self.load(address)), address)
+
+    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
+
+    def transpose(self, rows: list[Any]) -> list[Any]:
+        """A square of vectors, mirrored at its diagonal: blocks of 1, 2, 4, ... lanes change places."""
+        step = 1
+        while step < self.width:
+            lanes = range(self.width)
+            low = [lane if not lane & step else lane - step + self.width for lane in lanes]
+            high = [lane + step if not lane & step else lane + self.width for lane in lanes]
+            swapped = list(rows)
+            for i in lanes:
+                if not i & step:
+                    swapped[i] = self.shuffle(rows[i], rows[i + step], low)
+                    swapped[i + step] = self.shuffle(rows[i], rows[i + step], high)
+            rows, step = swapped, 2 * step
+        return rows
+
+
+@intrinsic
+def _spread_to_four(typing_context, total, at, pitch, values, start, shares):  # type: ignore[no-untyped-def]
+    """Add LANES values to four corners, each by its share.
+
+    ``total[at + c : at + c + LANES] += share_c * values[start : start + LANES]`` for c = 0, LANES, pitch and
+    pitch + LANES, with the four shares as a tuple.
+    """
+    signature = types.void(total, at, pitch, values, start, shares)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        total_type, _, _, values_type, _, _ = signature.args
+        memory = _Memory(context, builder, total_type.dtype, LANES)
+        value = memory.load(memory.address(values_type, arguments[3], arguments[4]))
+        below = builder.add(arguments[1], arguments[2])
+        for number, (corner, offset) in enumerate(
+            ((arguments[1], 0), (arguments[1], LANES), (below, 0), (below, LANES))
+        ):
+            share = builder.extract_value(arguments[5], number)
+            memory.add_to(memory.address(total_type, arguments[0], corner, offset), value, share)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _add_scaled_16(typing_context, total, at, values, start, scale):  # type: ignore[no-untyped-def]
+    """``total[at : at + 16] += scale * values[start : start + 16]``."""
+    signature = types.void(total, at, values, start, scale)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        total_type, _, values_type, _, _ = signature.args
+        memory = _Memory(context, builder, total_type.dtype, 16)
+        value = memory.load(memory.address(values_type, arguments[2], arguments[3]))
+        memory.add_to(memory.address(total_type, arguments[0], arguments[1]), value, arguments[4])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _deposit_16(typing_context, total, at, pitch, values, shares):  # type: ignore[no-untyped-def]
+    """As `_spread_to_four`, for up to 16 values in a tuple and corners 16 elements wide."""
+    signature = types.void(total, at, pitch, values, shares)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        total_type, _, _, values_type, _ = signature.args
+        memory = _Memory(context, builder, total_type.dtype, 16)
+        value = memory.pack([builder.extract_value(arguments[3], i) for i in range(values_type.count)])
+        below = builder.add(arguments[1], arguments[2])
+        for number, (corner, offset) in enumerate(((arguments[1], 0), (arguments[1], 16), (below, 0), (below, 16))):
+            share = builder.extract_value(arguments[4], number)
+            memory.add_to(memory.address(total_type, arguments[0], corner, offset), value, share)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _transpose_block(typing_context, source, start, pitch, target, at, target_pitch):  # type: ignore[no-untyped-def]
+    """``target[at + x * target_pitch + c] = source[start + c * pitch + x]`` for c and x below LANES."""
+    signature = types.void(source, start, pitch, target, at, target_pitch)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        source_type, _, _, target_type, _, _ = signature.args
+        memory = _Memory(context, builder, source_type.dtype, LANES)
+        index, rows = arguments[1], []
+        for _ in range(LANES):
+            rows.append(memory.load(memory.address(source_type, arguments[0], index)))
+            index = builder.add(index, arguments[2])
+        index = arguments[4]
+        for row in memory.transpose(rows):
+            memory.store(row, memory.address(target_type, arguments[3], index))
+            index = builder.add(index, arguments[5])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _gather_lanes(typing_context, upstream, at, pitch, values, start, sums, place, shares):  # type: ignore[no-untyped-def]
+    """The backward pass for LANES channels of one source.
+
+    Reads the four corners of ``upstream`` from ``at`` on; ``shares`` is (right, low, mass). ``values[start :]``, the
+    features, are replaced by their gradient ``mass * g``, with g the upstream gradient between the corners. To
+    ``sums[place :]``, three times LANES wide, ``features * g`` and ``features`` times g's slope in x and y are added.
+    """
+    signature = types.void(upstream, at, pitch, values, start, sums, place, shares)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        upstream_type, _, _, values_type, _, sums_type, _, _ = signature.args
+        memory = _Memory(context, builder, upstream_type.dtype, LANES)
+        right, low, mass = (memory.spread(builder.extract_value(arguments[7], i)) for i in range(3))
+        below = builder.add(arguments[1], arguments[2])
+        a, b, c, d = (
+            memory.load(memory.address(upstream_type, arguments[0], corner, offset))
+            for corner, offset in ((arguments[1], 0), (arguments[1], LANES), (below, 0), (below, LANES))
+        )
+        upper_step, lower_step = builder.fsub(b, a), builder.fsub(d, c)
+        upper = memory.multiply_add(right, upper_step, a)
+        down = builder.fsub(memory.multiply_add(right, lower_step, c), upper)
+        gathered = memory.multiply_add(low, down, upper)
+        across = memory.multiply_add(low, builder.fsub(lower_step, upper_step), upper_step)
+        address = memory.address(values_type, arguments[3], arguments[4])
+        value = memory.load(address)
+        memory.store(builder.fmul(mass, gathered), address)
+        for number, slope in enumerate((gathered, across, down)):
+            total = memory.address(sums_type, arguments[5], arguments[6], number * LANES)
+            memory.store(memory.multiply_add(value, slope, memory.load(total)), total)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _bicubic_4(typing_context, out, at, image, start, pitch, across, down):  # type: ignore[no-untyped-def]
+    """``out[at : at + 4]`` = 4 x 4 pixels of 4 channels from ``image[start]`` on, weighted by two tuples of four."""
+    signature = types.void(out, at, image, start, pitch, across, down)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        out_type, _, image_type, _, _, _, _ = signature.args
+        memory = _Memory(context, builder, out_type.dtype, 4)
+        weights = [memory.spread(builder.extract_value(arguments[5], i)) for i in range(4)]
+        index = arguments[3]
+        total = ir.Constant(memory.vector, [0.0] * 4)
+        for row in range(4):
+            line = ir.Constant(memory.vector, [0.0] * 4)
+            for column in range(4):
+                pixel = memory.load(memory.address(image_type, arguments[2], index, 4 * column))
+                line = memory.multiply_add(pixel, weights[column], line)
+            total = memory.multiply_add(line, memory.spread(builder.extract_value(arguments[6], row)), total)
+            index = builder.add(index, arguments[4])
+        memory.store(total, memory.address(out_type, arguments[0], arguments[1]))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+# The decorator supplies the typing context, which a type checker cannot see.
+spread_to_four: Any = _spread_to_four
+add_scaled_16: Any = _add_scaled_16
+deposit_16: Any = _deposit_16
+transpose_block: Any = _transpose_block
+gather_lanes: Any = _gather_lanes
+bicubic_4: Any = _bicubic_4
