@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from commons.efficientnet import EfficientNetLite0
+from gid.evaluation.metrics import background_leakage
 from gid.models.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from gid.training import envelope as envelope_stage
 from gid.training.autoencoder import AutoencoderTrainingConfig, multi_scale_gradient, train_autoencoder
 from gid.training.dataset import MotionPair, PrepareConfig, PreparedMotion, prepare
 from gid.training.denoiser import DenoiserTrainingConfig, train_denoiser, train_frequency_attention
-from gid.training.envelope import EnvelopeTrainingConfig, picture_correlation, train_envelope
+from gid.training.envelope import EnvelopeTrainingConfig, picture_correlation, picture_leakage, train_envelope
 from gid.training.latents import LatentMotion, encode_latents
 from gid.training.mixture import Mixture
 
@@ -76,6 +77,9 @@ def test_losses_against_closed_forms() -> None:
     for i in range(3):
         expected = torch.corrcoef(torch.stack([a[i].flatten(), b[i].flatten()]))[0, 1]
         torch.testing.assert_close(picture_correlation(a, b)[i], expected, atol=1e-4, rtol=1e-3)
+        predicted, measured = a[i, 0], b[i, 0] ** 6
+        ours = float(picture_leakage(a[i : i + 1], b[i : i + 1] ** 6))
+        assert ours == pytest.approx(background_leakage(predicted, measured), rel=1e-4)
     ramp = torch.arange(8.0).expand(1, 1, 8, 8)
     assert float(multi_scale_gradient(ramp, torch.zeros(1, 1, 8, 8))) == pytest.approx(1 + 2 + 4)
 
@@ -93,7 +97,7 @@ def stages(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     with pytest.MonkeyPatch.context() as patch:
         # ImageNet's weights come with an optional package; random ones run the same code.
         patch.setattr(envelope_stage, "pretrained_trunk", lambda: encoder.trunk.eval())
-        train_envelope(EnvelopeTrainingConfig(out=out / "envelope", data=(prepared,), shares=(1.0,), **few))
+        train_envelope(EnvelopeTrainingConfig(out=out / "envelope", data=(prepared,), shares=(1.0,), members=2, **few))
     encode_latents(prepared, out / "autoencoder", out / "envelope", out / "latents")
     common = {"data": (out / "latents",), "shares": (1.0,), **few}
     train_denoiser(DenoiserTrainingConfig(out=out / "denoiser", encoder=out / "envelope" / "photo_encoder", **common))
@@ -116,10 +120,18 @@ def test_latents_are_whitened(stages: dict[str, Path]) -> None:
     assert latents.movedim(2, 0).flatten(1).std(1).tolist() == pytest.approx([1.0] * 4, abs=0.3)
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "envelope", "denoiser", "attention"])
+@pytest.mark.parametrize("stage", ["autoencoder", "envelope/member-0", "envelope/member-1", "denoiser", "attention"])
 def test_every_stage_leaves_a_sheet_a_log_and_a_checkpoint(stages: dict[str, Path], stage: str) -> None:
     for name in ("samples-000003.png", "log.jsonl", "checkpoint.pt"):
-        assert (stages[stage] / name).stat().st_size > 0
+        assert (stages["autoencoder"].parent / stage / name).stat().st_size > 0
+
+
+def test_envelope_heads_are_averaged(stages: dict[str, Path]) -> None:
+    encoder = PhotoEncoder.from_pretrained(stages["envelope"] / "photo_encoder").eval()
+    levels = encoder.trunk(torch.rand(1, 3, 64, 64))
+    heads = [head(levels) for head in encoder.envelope_head.heads]
+    assert not torch.equal(heads[0], heads[1])
+    torch.testing.assert_close(encoder.log_envelope(levels), (heads[0] + heads[1]) / 2)
 
 
 def test_attention_stage_trains_nothing_else(stages: dict[str, Path]) -> None:

@@ -15,7 +15,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -91,10 +91,22 @@ def write_shards(
     workers: int = 2,
     machine: int = 0,
     machines: int = 1,
+    cutouts: Path | None = None,
 ) -> list[Path]:
     """Generate ``num_scenes`` scenes from ``seed`` on; finished shards are skipped, so a broken run resumes.
 
     With ``machines`` > 1 this call makes only the shards whose number modulo ``machines`` is ``machine``.
+
+    Args:
+        out_dir: folder of the shards.
+        num_scenes: scenes in all.
+        config: of the scenes.
+        seed: of the first scene.
+        shard_size: scenes a shard.
+        workers: processes.
+        machine: number of this machine.
+        machines: how many share the work.
+        cutouts: folder of photographic cut-outs to paste scenes together from; drawn scenes without.
 
     Returns:
         The files of this machine's shards, whether made now or found.
@@ -103,6 +115,8 @@ def write_shards(
         ValueError: for counts below one, a machine number out of range, or a shard made with another configuration.
     """
     config = config or SceneConfig()
+    if cutouts is not None:
+        config = replace(config, cutouts=str(cutouts))
     for name, value in (
         ("num_scenes", num_scenes),
         ("shard_size", shard_size),
@@ -152,7 +166,10 @@ def _finished(path: Path, config: SceneConfig) -> bool:
 
 
 def _describe(config: SceneConfig) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+    fields = asdict(config)
+    if not config.cutouts:  # as before there were any, so that older shards stay valid
+        fields.pop("cutouts")
+    return json.dumps(fields, sort_keys=True)
 
 
 def _save(

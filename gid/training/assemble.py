@@ -64,7 +64,8 @@ def assemble(config: AssembleConfig) -> Path:
         known = newer.trunk.state_dict()
         if any(not torch.equal(value, known[name]) for name, value in encoder.trunk.state_dict().items()):
             raise ValueError(f"the trunk of {config.envelope_run} is another than that of {config.denoiser_run}")
-        encoder.envelope_head.load_state_dict(newer.envelope_head.state_dict())
+        newer.condition.load_state_dict(encoder.condition.state_dict())
+        encoder = newer
     pipeline = GIDPipeline(
         autoencoder=MotionAutoencoder.from_pretrained(config.autoencoder_run / "autoencoder"),
         denoiser=SpectralDenoiser.from_pretrained(config.denoiser_run / "denoiser"),

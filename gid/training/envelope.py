@@ -1,14 +1,15 @@
-"""Stage 2: the envelope head - where the photo moves, and how far - and the late blocks of the pretrained trunk.
+"""Stage 2: the envelope heads - where the photo moves, and how far - and the late blocks of the pretrained trunk.
 
 Loss: Huber on the log envelope, plus one minus the correlation of the envelopes themselves, picture by picture: the log
-alone is satisfied by the large still areas.
+alone is satisfied by the large still areas. Plus the background leakage of the evaluation: how much moves that should
+not. Several heads are trained one after the other, each from its own start on its own draw of the data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +18,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from commons.efficientnet import pretrained_trunk
-from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig
+from gid.models.photo_encoder import (
+    LOG_ENVELOPE_FLOOR,
+    EnvelopeEnsemble,
+    EnvelopeHead,
+    PhotoEncoder,
+    PhotoEncoderConfig,
+    envelope_from_log,
+)
 from gid.training.common import Run, tile
 from gid.training.dataset import PreparedMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
@@ -31,13 +39,17 @@ class EnvelopeTrainingConfig(MixtureRunConfig):
         tune_late: train the trunk's late blocks too, at a tenth of the learning rate.
         log_weight: weight of the Huber loss of the log envelope.
         correlation_weight: weight of one minus the correlation.
+        leakage_weight: weight of the mean envelope where the picture stands still over the mean elsewhere.
+        members: heads; each is a run of ``steps`` steps in its own folder, with the next seed.
     """
 
     tune_late: bool = False
     log_weight: float = 0.3
     correlation_weight: float = 1.0
+    leakage_weight: float = 0.0
+    members: int = 1
     batch_size: int = 16
-    steps: int = 400
+    steps: int = 150
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     ema_decay: float = 0.97
@@ -56,14 +68,29 @@ def picture_correlation(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + 1e-12).sqrt()
 
 
-class EnvelopeObjective(nn.Module):
-    """Huber on the log envelope and the correlation of the envelopes, over early features."""
+def picture_leakage(predicted: Tensor, measured: Tensor) -> Tensor:
+    """Mean predicted envelope (B, 1, h, w) where the measured one is near zero, over the mean elsewhere -> (B,).
 
-    def __init__(self, encoder: PhotoEncoder, log_weight: float, correlation_weight: float) -> None:
+    As :func:`gid.evaluation.metrics.background_leakage` has it, but at most 2, and 0 in a picture without still pixels.
+    """
+    a, b = predicted.flatten(1), measured.flatten(1)
+    still = (b < 0.1 * b.quantile(0.95, dim=1, keepdim=True)).float()
+    inside = (a * still).sum(1) / still.sum(1).clamp_min(1)
+    outside = (a * (1 - still)).sum(1) / (1 - still).sum(1).clamp_min(1)
+    return (inside / outside.clamp_min(1e-5)).clamp_max(2)
+
+
+class EnvelopeObjective(nn.Module):
+    """Huber on the log envelope, correlation and leakage of the envelopes, over early features."""
+
+    def __init__(
+        self, encoder: PhotoEncoder, log_weight: float, correlation_weight: float, leakage_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.log_weight = log_weight
         self.correlation_weight = correlation_weight
+        self.leakage_weight = leakage_weight
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """(B, 1, h, w) log envelope from the cached early levels."""
@@ -78,15 +105,41 @@ class EnvelopeObjective(nn.Module):
         # Pictures that hardly move have no shape worth correlating with.
         moves = (target.exp().amax(dim=(1, 2, 3)) > 2e-3).float()
         miss = ((1 - correlation) * moves).sum() / moves.sum().clamp_min(1)
-        loss = self.log_weight * huber + self.correlation_weight * miss
-        return loss, {"huber": huber.detach(), "correlation": 1 - miss.detach()}
+        leakage = picture_leakage(envelope_from_log(prediction), batch["envelope"])
+        leak = (leakage * moves).sum() / moves.sum().clamp_min(1)
+        loss = self.log_weight * huber + self.correlation_weight * miss + self.leakage_weight * leak
+        return loss, {"huber": huber.detach(), "correlation": 1 - miss.detach(), "leakage": leak.detach()}
 
 
 def train_envelope(config: EnvelopeTrainingConfig) -> Path:
-    """Train the envelope head (and late trunk) and write ``photo_encoder/`` into ``config.out``."""
+    """Train the envelope heads (and late trunk) and write ``photo_encoder/`` into ``config.out``.
+
+    Raises:
+        ValueError: if several heads are to share a trunk that each would train.
+    """
+    if config.tune_late and config.members > 1:
+        raise ValueError(f"tune_late with members={config.members}: heads share one trunk; use members=1")
     arrays = ("stride4", "stride8", "envelope", "thumbnails")
-    parts = [PreparedMotion(folder, set(config.exclude), arrays=arrays) for folder in config.data]
-    dataset = Mixture(parts, config.shares)
+    dataset = Mixture(
+        [PreparedMotion(folder, set(config.exclude), arrays=arrays) for folder in config.data], config.shares
+    )
+    if config.members == 1:
+        encoder = _train_head(config, dataset)
+    else:
+        heads = [
+            _train_head(replace(config, out=config.out / f"member-{i}", seed=config.seed + i), dataset)
+            for i in range(config.members)
+        ]
+        torch.manual_seed(config.seed)  # of the condition layers, which the denoiser's stage trains
+        encoder = PhotoEncoder.from_preset(replace(PhotoEncoderConfig.preset("small"), members=config.members))
+        encoder.trunk = heads[0].trunk
+        encoder.envelope_head = EnvelopeEnsemble([cast("EnvelopeHead", head.envelope_head) for head in heads])
+    encoder.save_pretrained(config.out / "photo_encoder")
+    return config.out
+
+
+def _train_head(config: EnvelopeTrainingConfig, dataset: Mixture) -> PhotoEncoder:
+    """One head in a run of its own; the encoder comes back with the averaged weights."""
     torch.manual_seed(config.seed)
     encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
     encoder.trunk = trunk = pretrained_trunk()
@@ -95,7 +148,7 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
     encoder.requires_grad_(False)
     for parameter in head + (late if config.tune_late else []):
         parameter.requires_grad_(True)
-    objective = EnvelopeObjective(encoder, config.log_weight, config.correlation_weight)
+    objective = EnvelopeObjective(encoder, config.log_weight, config.correlation_weight, config.leakage_weight)
     groups: list[dict[str, Any]] = [{"params": head}]
     if config.tune_late:
         groups.append({"params": late, "lr": config.learning_rate / 10})
@@ -104,9 +157,8 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
     trunk.eval()  # batch statistics stay ImageNet's
     examples = next(iter(DataLoader(dataset, 12, sampler=dataset.sampler(12))))
     run.train(lambda: envelope_sheet(objective, examples))
-    with run.averaged():
-        encoder.save_pretrained(config.out / "photo_encoder")
-    return config.out
+    run.ema.copy_to(run.parameters)
+    return encoder
 
 
 @torch.no_grad()

@@ -42,6 +42,7 @@ class RendererTrainingConfig(RunConfig):
         scenes: procedural scenes to train on.
         first_seed: seed of the first scene.
         preset: sizes of the renderer.
+        init: folder of a renderer to start from, of any preset; a fresh one without.
         crop: side of the training crops in pixels.
         gradient_weight, perceptual_weight: of the losses beside the plain ones; the latter needs a pretrained network.
     """
@@ -50,6 +51,7 @@ class RendererTrainingConfig(RunConfig):
     scenes: int = 1000
     first_seed: int = 100_000
     preset: Literal["paper", "small"] = "small"
+    init: Path | None = None
     crop: int = 128
     gradient_weight: float = 0.1
     perceptual_weight: float = 0.0
@@ -172,7 +174,11 @@ def train_renderer(config: RendererTrainingConfig) -> Path:
     if not train:
         raise ValueError(f"scenes={config.scenes} leaves nothing to train on; ask for 2 or more")
     dataset = PairCrops(train, config.crop, config.seed)
-    model = Renderer.from_preset(RendererConfig.preset(config.preset)).to(memory_format=torch.channels_last)
+    if config.init is None:
+        model = Renderer.from_preset(RendererConfig.preset(config.preset))
+    else:
+        model = Renderer.from_pretrained(config.init)
+    model = model.to(memory_format=torch.channels_last)
     perceptual = load_perceptual() if config.perceptual_weight > 0 else None
     objective = RendererObjective(model.train(), config, perceptual)
     run = Run(config, objective, list(model.parameters()), dataset)

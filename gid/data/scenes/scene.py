@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gid.data.scenes.builder import Builder, Part
+from gid.data.scenes.cutouts import CUTOUT_RECIPES, find_cutouts
 from gid.data.scenes.motion import Rig
 from gid.data.scenes.recipes import RECIPES
 from gid.data.scenes.textures import Floats
@@ -29,6 +30,8 @@ class SceneConfig:
         num_frames, fps, num_bands: period of the motion in frames, its rate, and the bands including the constant one.
         reduction: the volume is stored at 1/reduction of the photo's size.
         kinds: draw only these kinds (names of ``RECIPES``); empty means all, by their weights.
+        cutouts: folder of photographic cut-outs (see :mod:`gid.data.scenes.cutouts`); with one, scenes are pasted
+            together from those and ``kinds`` are names of ``CUTOUT_RECIPES``.
 
     Raises:
         ValueError: for a size, band count or kind out of range.
@@ -41,6 +44,7 @@ class SceneConfig:
     num_bands: int = 16
     reduction: int = 4
     kinds: tuple[str, ...] = ()
+    cutouts: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("width", self.width), ("height", self.height)):
@@ -52,9 +56,10 @@ class SceneConfig:
             raise ValueError(
                 f"num_bands is {self.num_bands}; it must lie between 2 and num_frames/2 = {self.num_frames // 2}"
             )
-        unknown = set(self.kinds) - set(RECIPES)
+        known = set(CUTOUT_RECIPES if self.cutouts else RECIPES)
+        unknown = set(self.kinds) - known
         if unknown:
-            raise ValueError(f"kinds {sorted(unknown)} are unknown; choose from {sorted(RECIPES)}")
+            raise ValueError(f"kinds {sorted(unknown)} are unknown; choose from {sorted(known)}")
 
 
 @dataclass(frozen=True)
@@ -235,11 +240,15 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
     """Draw the scene of a seed; the same seed and configuration give the same scene on every machine."""
     config = config or SceneConfig()
     rng = np.random.default_rng(seed)
-    kinds = config.kinds or tuple(RECIPES)
-    weights = np.array([RECIPES[kind][0] for kind in kinds])
+    weight_of = {kind: recipe[0] for kind, recipe in (CUTOUT_RECIPES if config.cutouts else RECIPES).items()}
+    kinds = config.kinds or tuple(weight_of)
+    weights = np.array([weight_of[kind] for kind in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     builder = Builder(rng, config.width, config.height, config.num_bands, config.num_frames, config.fps)
-    RECIPES[kind][1](builder)
+    if config.cutouts:
+        CUTOUT_RECIPES[kind][1](builder, find_cutouts(config.cutouts))
+    else:
+        RECIPES[kind][1](builder)
     grain = rng.normal(0, builder.grain, (config.height, config.width, 1)).astype(np.float32)
     builder.background = (builder.background + grain).astype(np.float32)
     return Scene(seed, kind, config, builder, Tone.sample(rng))
