@@ -62,6 +62,8 @@ class RAHFConfig:
     score_hidden: tuple[int, ...] = (512, 128)
     # "image" or "text" hides that input: an ablation that says how much the other one tells by itself.
     blind: str = ""
+    # From which probability on a word counts as misaligned; chosen when the weights were made.
+    word_threshold: float = 0.5
     # Where the weights come from and on what terms; "" for weights that nobody has trained.
     weights_source: str = ""
     weights_license: str = ""
@@ -89,6 +91,8 @@ class RAHFConfig:
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "
                 f"take {self.image_size // self.patch_size * self.patch_size}"
             )
+        if not 0 < self.word_threshold < 1:
+            raise ValueError(f"word_threshold is {self.word_threshold}; it must lie between 0 and 1")
         if self.vit_width % self.vit_heads:
             raise ValueError(f"vit_width {self.vit_width} is not a multiple of vit_heads {self.vit_heads}")
 

@@ -15,6 +15,7 @@ from .data.samples import Sample, SampleSource
 from .metrics import (
     HEATMAP_METRICS,
     Estimate,
+    best_threshold,
     bootstrap,
     estimates_of,
     heatmap_metrics,
@@ -143,6 +144,12 @@ def summarise(predictions: Predictions, word_threshold: float = 0.5, resamples: 
             several = estimates_of(lambda rows, score=score: score(counts[rows]), len(counts), resamples)  # type: ignore[misc]
             found |= {f"{prefix} {name}": estimate for name, estimate in several.items()}
     return found
+
+
+def best_word_threshold(predictions: Predictions) -> float:
+    """The threshold at which the corpus-level F1 of all words is highest."""
+    chances, actual = (np.concatenate(parts) for parts in zip(*predictions.words, strict=True))
+    return best_threshold(chances, actual)
 
 
 def table(columns: Mapping[str, Mapping[str, Estimate]]) -> str:

@@ -41,6 +41,7 @@ class Feedback:
     scores: by name, in [0, 1], higher is better.
     words: every word of the prompt; empty if not asked for.
     generated: the model's own marked prompt, if asked for. noncommercial: whether the weights are.
+    word_threshold: from which probability on the weights take a word for misaligned.
     """
 
     prompt: str
@@ -51,9 +52,11 @@ class Feedback:
     generated: str | None = None
     model: str = ""
     noncommercial: bool = False
+    word_threshold: float = 0.5
 
-    def misaligned(self, threshold: float = 0.5) -> list[WordFeedback]:
-        """The words whose probability is at least `threshold`."""
+    def misaligned(self, threshold: float | None = None) -> list[WordFeedback]:
+        """The words whose probability is at least `threshold`, by default that of the weights."""
+        threshold = self.word_threshold if threshold is None else threshold
         return [word for word in self.words if word.probability >= threshold]
 
     def segments(self) -> list[tuple[str, float | None]]:
@@ -93,7 +96,7 @@ class Feedback:
             )
         return sorted(found, key=lambda region: -region.area)
 
-    def reasons(self, threshold: float = THRESHOLD, word_threshold: float = 0.5) -> list[str]:
+    def reasons(self, threshold: float = THRESHOLD, word_threshold: float | None = None) -> list[str]:
         """What speaks against the image, in words and regions; empty if nothing does."""
         said = []
         missed = self.misaligned(word_threshold)
@@ -122,6 +125,7 @@ class Feedback:
             "generated": self.generated,
             "model": self.model,
             "noncommercial": self.noncommercial,
+            "word_threshold": self.word_threshold,
         }
 
 

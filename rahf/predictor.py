@@ -115,6 +115,7 @@ class Predictor:
                 generated=written[place],
                 model=self.name,
                 noncommercial=model.config.noncommercial,
+                word_threshold=model.config.word_threshold,
             )
             for place, prompt in enumerate(prompts)
         ]

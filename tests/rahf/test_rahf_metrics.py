@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rahf import metrics
+from rahf.evaluation import Predictions, best_word_threshold
 
 
 def brute_force_judd(predicted: np.ndarray, actual: np.ndarray) -> float:
@@ -150,3 +151,12 @@ def test_shapes_must_match() -> None:
         metrics.mse(np.zeros((2, 3)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="nothing to compare"):
         metrics.plcc(np.zeros(0), np.zeros(0))
+
+
+def test_the_word_threshold_is_chosen_over_all_prompts() -> None:
+    words = [
+        (np.array([0.1, 0.4]), np.array([False, True])),
+        (np.array([0.35, 0.2, 0.9]), np.array([True, False, True])),
+    ]
+    found = best_word_threshold(Predictions({}, {}, {}, words))
+    assert found == 0.35

@@ -1,0 +1,202 @@
+"""`rahf train`, `evaluate`, `pack` and `sprites`: the commands that make and judge weights."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from .cli_options import Device, Half
+from .config import PRESETS, preset
+from .data.richhf import read_prompts
+from .data.samples import SampleSource
+
+CALIBRATION_SEED = 1_000_003
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights and state; goes on from a state there.")],
+    model: Annotated[str, typer.Option(help=f"Preset: {', '.join(PRESETS)}.")] = "small",
+    init: Annotated[Path | None, typer.Option(help="Weights folder to start from.")] = None,
+    vit: Annotated[str | None, typer.Option(help="Pretrained ViT to start from: Hub repository or folder.")] = None,
+    t5: Annotated[str | None, typer.Option(help="Pretrained T5 to start from: Hub repository or folder.")] = None,
+    variant: Annotated[str, typer.Option(help="multi_head or augmented_prompt.")] = "multi_head",
+    blind: Annotated[str, typer.Option(help="Hide an input: image or text.")] = "",
+    scenes: Annotated[Path | None, typer.Option(help="Sprite library: train on composed scenes.")] = None,
+    count: Annotated[int, typer.Option(help="Composed scenes in all.")] = 100_000,
+    photographs: Annotated[Path | None, typer.Option(help="With --scenes: photographs to plant faults into.")] = None,
+    photograph_share: Annotated[float, typer.Option(help="Part of the samples that are photographs.")] = 0.2,
+    records: Annotated[list[Path] | None, typer.Option(help="RichHF-18K TFRecords.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the records' images.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Table of the records' prompts.")] = None,
+    steps: int = 20_000,
+    batch_size: int = 32,
+    learning_rate: float = 3e-4,
+    warmup: int = 500,
+    workers: int = 0,
+    seed: int = 0,
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    schedule: Annotated[str, typer.Option(help="reciprocal_sqrt (the paper's) or cosine.")] = "reciprocal_sqrt",
+    tower_rate: Annotated[float, typer.Option(help="Learning rate of the image tower, as a part of the rest's.")] = 1.0,
+    save_every: Annotated[int, typer.Option(help="Steps between saves.")] = 500,
+    auxiliary_tasks: Annotated[
+        bool,
+        typer.Option("--auxiliary", help="With --scenes: teach tokens what they lie on, and words whether they fit."),
+    ] = False,
+) -> None:
+    """Train a model, on composed scenes or on RichHF-18K."""
+    from .model import RAHF
+    from .prompts import load_tokenizer
+    from .towers import load_towers
+    from .training import TrainConfig
+    from .training import train as run
+
+    torch.manual_seed(seed)
+    network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant, blind=blind))
+    load_towers(network, vit, t5, pyramid=init is None)
+    source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
+    tokenizer = load_tokenizer(network.config, init)
+    auxiliary = _auxiliary(network, source, tokenizer) if auxiliary_tasks else None
+    if photographs is not None:
+        source = _with_photographs(source, photographs, photograph_share, seed, network.config.image_size)
+    settings = TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        workers=workers,
+        seed=seed,
+        mixed_precision=precision,
+        schedule=schedule,
+        tower_rate=tower_rate,
+        save_every=save_every,
+    )
+    run(network, source, tokenizer, out, settings, auxiliary=auxiliary)
+
+
+def evaluate(
+    weights: Annotated[list[str], typer.Option("--weights", "-w", help="Weights; several give several columns.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for table, JSON and sample sheet.")] = None,
+    scenes: Annotated[Path | None, typer.Option(help="Sprite library: test on held-out composed scenes.")] = None,
+    count: Annotated[int, typer.Option(help="Composed scenes.")] = 1000,
+    records: Annotated[list[Path] | None, typer.Option(help="RichHF-18K TFRecords.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the records' images.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Table of the records' prompts.")] = None,
+    word_threshold: Annotated[float | None, typer.Option(help="Instead of the one that the weights name.")] = None,
+    batch_size: int = 8,
+    sheet: Annotated[int, typer.Option(help="Samples on the sheet.")] = 6,
+    device: Device = "auto",
+) -> None:
+    """All metrics, beside the paper's numbers and, for composed scenes, a constant prediction."""
+    from .evaluation import collect, constant_predictions, summarise, table, to_json
+    from .predictor import Predictor
+
+    predictors = {name: Predictor.from_pretrained(name, device) for name in weights}
+    first = predictors[weights[0]]
+    size = first.model.config.image_size
+    test = _source("test", scenes, count, 0, size, records, images, prompts)
+    columns = {}
+    for name, predictor in predictors.items():
+        threshold = predictor.model.config.word_threshold if word_threshold is None else word_threshold
+        columns[name] = summarise(collect(predictor, test, batch_size), threshold)
+    if scenes is not None:
+        shown = _source("train", scenes, count, 0, size, None, None, None)
+        columns["constant"] = summarise(constant_predictions(shown, test))
+    text = table(columns)
+    typer.echo(text)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "table.md").write_text(text + "\n", encoding="utf-8")
+        rows = {name: to_json(column) for name, column in columns.items()}
+        (out / "metrics.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        _write_sheet(out / "samples.png", first, test, sheet)
+
+
+def pack(
+    run: Annotated[Path, typer.Argument(help="Weights folder, such as a training run's.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the parts.")],
+    dtype: Annotated[Half, typer.Option(help="Number format to store.")] = Half.float16,
+    megabytes: Annotated[float, typer.Option(help="Largest part; a plain git push takes up to 10.")] = 9.5,
+    source: Annotated[str, typer.Option(help="Where the weights come from, for their notice.")] = "",
+    license_name: Annotated[str, typer.Option("--license", help="Their licence.")] = "apache-2.0",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Sprite library: choose the word threshold on 300 scenes.")
+    ] = None,
+) -> None:
+    """Write weights in small parts of half precision, to be shipped."""
+    from .checkpoints import save_parts
+    from .evaluation import best_word_threshold, collect
+    from .model import RAHF
+    from .predictor import Predictor
+
+    model = RAHF.from_pretrained(run).eval()
+    config = model.config.with_(weights_source=source, weights_license=license_name)
+    if calibrate is not None:
+        # Scenes of training sprites that no run of a usual seed has seen; the test split decides nothing.
+        scenes = _source("train", calibrate, 300, CALIBRATION_SEED, config.image_size, None, None, None)
+        threshold = best_word_threshold(collect(Predictor(model), scenes))
+        config = config.with_(word_threshold=round(threshold, 3))
+        typer.echo(f"words count as misaligned from {threshold:.3f} on")
+    for part in save_parts(model, config, out, getattr(torch, dtype.value), int(megabytes * 1e6)):
+        typer.echo(f"{part.stat().st_size} {part}")
+
+
+def sprites(
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the library.")],
+    emoji: Annotated[list[Path] | None, typer.Option(help="Folder of emoji named by code point; repeatable.")] = None,
+    clipart: Annotated[Path | None, typer.Option(help="Folder of the unpacked Debian package openclipart-png.")] = None,
+    font: Annotated[Path | None, typer.Option(help="Colour font with bitmap glyphs: NotoColorEmoji.ttf.")] = None,
+) -> None:
+    """Make a sprite library for composed scenes from packages that you have unpacked."""
+    from .data.sprites import build_library
+
+    typer.echo(f"{build_library(out, emoji or [], clipart, font)} sprites in {out}")
+
+
+def _with_photographs(source: SampleSource, folder: Path, share: float, seed: int, size: int) -> SampleSource:
+    from .data.photographs import Mixture, SpoiledPhotographs
+
+    if not 0 < share < 1:
+        raise ValueError(f"--photograph-share is {share}; it must lie between 0 and 1")
+    spoiled = SpoiledPhotographs(folder, len(source), seed, size)
+    return Mixture([source, spoiled], [1 - share, share], len(source), seed)
+
+
+def _auxiliary(network: Any, source: Any, tokenizer: Any) -> Any:
+    from .auxiliary import Auxiliary
+    from .data.grammar import COLOURS
+    from .data.scenes import ComposedScenes
+
+    if not isinstance(source, ComposedScenes):
+        raise ValueError("--auxiliary needs --scenes: only there is it known what lies where")
+    return Auxiliary(network, tokenizer, sorted(source.sprites), list(COLOURS))
+
+
+def _source(
+    split: str,
+    scenes: Path | None,
+    count: int,
+    seed: int,
+    size: int,
+    records: list[Path] | None,
+    images: Path | None,
+    prompts: Path | None,
+) -> SampleSource:
+    from .data.richhf import RichHF
+    from .data.scenes import ComposedScenes, SceneConfig
+    from .data.sprites import SpriteLibrary
+
+    if scenes is not None:
+        return ComposedScenes(SpriteLibrary.load(scenes), count, split, seed, SceneConfig(size=size))
+    if not records or images is None or prompts is None:
+        raise ValueError("give --scenes LIBRARY, or --records with --images and --prompts")
+    return RichHF(records, images, read_prompts(prompts))
+
+
+def _write_sheet(path: Path, predictor: Any, source: SampleSource, count: int) -> None:
+    from .sheets import contact_sheet, report
+
+    samples = [source[index] for index in range(min(count, len(source)))]
+    found = predictor.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
+    contact_sheet([report(s.image, item) for s, item in zip(samples, found, strict=True)]).save(path)
