@@ -53,7 +53,8 @@ def train(
     from .training import train as run
 
     torch.manual_seed(seed)
-    network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant, blind=blind))
+    network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant))
+    network.config = network.config.with_(blind=blind)
     load_towers(network, vit, t5, pyramid=init is None)
     source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     tokenizer = load_tokenizer(network.config, init)
