@@ -37,7 +37,7 @@ def report(image: ImageSource, feedback: Feedback) -> Image.Image:
     words_top = bars_top + LINE * len(feedback.scores) + MARGIN
     height = words_top + LINE * len(lines) + MARGIN + (LINE if feedback.noncommercial else 0)
     sheet = Image.new("RGB", (max(width, PANEL * 2), height), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    pen, font = ImageDraw.Draw(sheet), _font()
     for place, (title, panel) in enumerate(shown):
         left = MARGIN + place * (PANEL + MARGIN)
         pen.text((left, MARGIN), title, fill=INK, font=font)
@@ -74,6 +74,11 @@ def save_heatmap(path: Path, heatmap: np.ndarray) -> None:
     Image.fromarray((np.clip(heatmap, 0, 1) * 255).round().astype(np.uint8)).save(path)
 
 
+def _font() -> ImageFont.FreeTypeFont:
+    """matplotlib's own font, which knows more of the world's letters than Pillow's."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 14)
+
+
 def _fit(panel: np.ndarray) -> Image.Image:
     image = Image.fromarray(panel)
     scale = PANEL / max(image.size)
@@ -94,7 +99,7 @@ def _tint(chance: float) -> tuple[int, int, int]:
 
 def _lay_out(feedback: Feedback, width: int) -> list[list[tuple[str, float | None]]]:
     """The prompt's segments in lines of at most `width` pixels."""
-    font = ImageFont.load_default(size=14)
+    font = _font()
     lines: list[list[tuple[str, float | None]]] = [[]]
     used = 0.0
     for text, chance in feedback.segments():

@@ -111,7 +111,7 @@ def behind_best(best: Feedback, other: Feedback, weights: dict[str, float]) -> s
     return f"{name} {other.scores[name]:.2f} against {best.scores[name]:.2f} of the best"
 
 
-def gpu_seconds(pictures: Sequence[np.ndarray], *_: object) -> int:
+def predict_seconds(pictures: Sequence[np.ndarray], *_: object) -> int:
     """How long to borrow a GPU for some pictures."""
     return 8 + 2 * len(pictures)
 
@@ -136,16 +136,19 @@ class FeedbackService:
         self._folder = tempfile.TemporaryDirectory(prefix="rahf-")
         self._results: Recent[str, Examined] = Recent(results, lambda found: _forget(found.picture))
         self._documents: Recent[str, Path] = Recent(2 * results, _forget)
-        self._predict = on_gpu(gpu_seconds)(self._predict_here)
+        self._predict = on_gpu(predict_seconds)(self._predict_here)
 
     @classmethod
     def load(cls, weights: str = "embedded", device: str = "auto") -> FeedbackService:
         """Load the model once. Without usable weights the service says so, and the rest of the app works."""
+        shown = Path(weights).name if Path(weights).is_dir() else weights  # visitors need no path of this machine
         try:
-            return cls(Predictor.from_pretrained(weights, device), weights)
+            predictor = Predictor.from_pretrained(weights, device)
         except Exception as error:  # damaged files raise whatever their reader raises
-            logger.warning("rich feedback has no weights", exc_info=not isinstance(error, ValueError))
-            return cls(None, weights, f"{weights} cannot be loaded ({error})")
+            logger.warning("rich feedback has no weights", exc_info=True)
+            return cls(None, shown, f"{shown} cannot be loaded ({str(error).replace(weights, shown)})")
+        predictor.name = shown
+        return cls(predictor, shown)
 
     @property
     def folder(self) -> Path:
