@@ -51,6 +51,7 @@ class About:
         metrics: measured numbers.
         test_data: what they were measured on.
         parameters: numbers in all files.
+        notice: what has to stand beside results, such as another author's terms.
     """
 
     title: str
@@ -61,6 +62,7 @@ class About:
     metrics: tuple[Metric, ...] = ()
     test_data: str = ""
     parameters: int | None = None
+    notice: str = ""
 
 
 def about_known(known: KnownWeights, parameters: int | None = None) -> About:
@@ -126,7 +128,8 @@ def _text(library: Library, about: About, repo: str) -> str:
         "## How good it is",
         _metrics(about),
         "## Licence",
-        f"{about.licence or NOT_STATED}{_noncommercial(about.licence)}",
+        f"{about.licence or NOT_STATED}{_noncommercial(about.licence)}"
+        + (f"\n\n{about.notice}" if about.notice else ""),
     ]
     if about.limits:
         parts[8:8] = ["## What it is good for", about.limits]

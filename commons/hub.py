@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -237,7 +237,7 @@ def _check_links(folder: Path, layout: Layout) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if not layout.holds(name) or not path.is_symlink():
             continue
-        expected = PurePosixPath(os.readlink(path)).name
+        expected = Path(os.readlink(path)).name
         digest = digest_of(path, expected) if path.is_file() else ""
         if digest not in (None, expected):
             raise ValueError(f"{path} is damaged (its digest differs); connect so that it is fetched again")

@@ -36,6 +36,8 @@ class Layout:
     def holds(self, path: str) -> bool:
         """Whether a file, named relative to the folder, belongs to it and is of a kind that is safe to fetch."""
         parts = PurePosixPath(path).parts
+        if {".", ".."} & set(parts):
+            return False
         fits = any(
             len(wanted := PurePosixPath(pattern).parts) == len(parts)
             and all(fnmatchcase(part, piece) for part, piece in zip(parts, wanted, strict=True))

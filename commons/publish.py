@@ -70,7 +70,8 @@ def about_folder(folder: Path, said: Publication, kind: WeightsKind) -> About:
     else:
         config = read_json(folder / kind.marker)
         title = str(config.get("name") or said.repo.split("/")[-1])
-        about = About(title, str(config.get("weights_license") or ""), parameters=parameters)
+        licence, notice = (str(config.get(field) or "") for field in ("weights_license", "notice"))
+        about = About(title, licence, parameters=parameters, notice=notice)
         source = str(config.get("weights_source") or "")
         if source:
             about = replace(about, training=f"Converted from {source}.")

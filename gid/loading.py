@@ -30,6 +30,8 @@ def layout(index: Mapping[str, Any]) -> Layout:
     }
     required: list[str] = []
     for part, class_name in parts.items():
+        if not part.isidentifier():
+            raise ValueError(f"it names a part {part!r}, which is no name of a folder")
         if class_name.endswith("Scheduler"):
             required.append(f"{part}/scheduler_config.json")
         else:

@@ -17,6 +17,8 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 from gradio.context import LocalContext
 
+from commons.hub_download import Progress
+from gid.loading import resolve_weights
 from ui import zerogpu
 from ui.service import AnimationService, Recent
 
@@ -120,13 +122,14 @@ class ChosenService:
         except ValueError as error:
             logger.warning("%s in the menu cannot be used: %s", name, error)
 
-    def choose(self, name: str) -> tuple[str, str]:
+    def choose(self, name: str, progress: Progress | None = None) -> tuple[str, str]:
         """Take other weights for this visit. Returns what is in use now and a note for the page.
 
-        Weights that cannot be used leave the visit with the embedded ones, and the note says why.
+        ``progress`` is called with (file, bytes so far, bytes in all) while they are fetched. Weights that cannot be
+        used leave the visit with the embedded ones, and the note says why.
         """
         try:
-            service = self._service(name)
+            service = self._service(name, progress)
         except ValueError as error:
             if name == EMBEDDED:
                 raise
@@ -137,12 +140,14 @@ class ChosenService:
         self._chosen.put(_visit(), used)
         return used, note
 
-    def _service(self, name: str) -> AnimationService:
+    def _service(self, name: str, progress: Progress | None = None) -> AnimationService:
         with self._loading:  # two visitors who choose the same load it once
             if shown(name) == self.first.weights or name == self.first.weights:
                 return self.first
             service = self._services.get(name)
             if service is None:
+                if progress is not None:
+                    resolve_weights(name, progress=progress)
                 service = self._load(name, self._device)
                 service.weights = shown(name)
                 self._services.put(name, service)
@@ -171,8 +176,12 @@ def build_weights_menu(service: AnimationService) -> gr.Dropdown | None:
     note = gr.Markdown(elem_classes="quiet", elem_id="weights-note")
 
     def choose(name: str | None, progress: gr.Progress = gr.Progress()) -> tuple[str, str]:  # noqa: B008
-        progress(0.05, desc="Loading the weights")
-        return chosen.choose((name or EMBEDDED).strip() or EMBEDDED)
+        progress(0.01, desc="Loading the weights")
+
+        def fetching(file: str, done: int, total: int) -> None:
+            progress(done / max(total, 1), desc=f"{file}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+        return chosen.choose((name or "").strip() or EMBEDDED, fetching)
 
     menu.input(choose, menu, [menu, note], api_visibility="private", show_progress_on=note, concurrency_id="animate")
     return menu

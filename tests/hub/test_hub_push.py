@@ -85,6 +85,19 @@ def test_only_whole_weights_with_a_licence_are_published(writer: LocalHub, folde
     assert writer.repositories == {}
 
 
+def test_weights_of_another_who_states_no_licence(writer: LocalHub, tmp_path: Path) -> None:
+    index = json.loads(gid_files()["model_index.json"])
+    index |= {"weights_source": "theirs", "weights_license": "none stated", "notice": "All rights are their author's."}
+    folder = write(tmp_path / "theirs", {**gid_files(), "model_index.json": json.dumps(index).encode()})
+    shown = push(folder, REPO).output
+    assert "All rights are their author's." in shown
+    assert "Converted from theirs" in shown
+    refused = push(folder, REPO, "--yes")
+    assert refused.exit_code == 2
+    assert "ask their author" in refused.output
+    assert writer.repositories == {}
+
+
 # There and back.
 
 

@@ -231,6 +231,7 @@ def test_other_kinds_are_named(hub: LocalHub, tmp_path: Path) -> None:
         (GID, {"README.md": b"#"}, "holds no weights of gid"),
         (GID, {"model_index.json": b"[1]"}, "no JSON object"),
         (RAHF, {"config.json": b"\xff\xfe"}, "no JSON object"),
+        (GID, {"model_index.json": b'{"_class_name": "GIDPipeline", "..": ["gid", "X"]}'}, "no name of a folder"),
     ]
     for number, (kind, files, message) in enumerate(cases):
         hub.add(f"someone/case-{number}", files)

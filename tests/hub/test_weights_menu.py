@@ -13,7 +13,7 @@ import pytest
 from gradio.context import LocalContext
 
 from gid.options import MotionOptions
-from tests.hub.conftest import gid_files, rahf_files, write
+from tests.hub.conftest import contents, gid_files, rahf_files, write
 from tests.hub.server import LocalHub
 from tests.tiny import photo, tiny_pipeline
 from ui.service import AnimationService
@@ -133,6 +133,17 @@ def test_weights_that_cannot_be_used_leave_the_embedded_ones(
             assert "embedded weights answer instead" in note
             assert str(tmp_path) not in note
             assert chosen.weights == "embedded"
+
+
+def test_fetching_is_shown_byte_by_byte(hub: LocalHub, first: AnimationService, other: Path) -> None:
+    files = contents(other)
+    hub.add("someone/motion", files)
+    told: dict[str, int] = {}
+    chosen: Any = ChosenService(first, "cpu")
+    with visit("shown"):
+        used, _ = chosen.choose("someone/motion", lambda file, done, total: told.update({file: done}))
+        assert used == chosen.weights == "someone/motion"
+    assert told == {name: len(content) for name, content in files.items()}
 
 
 def test_the_app_starts_all_the_same(hub: LocalHub) -> None:
