@@ -13,7 +13,7 @@ import typer
 from gid.cli_convert import convert
 from gid.cli_hub import push
 from gid.cli_stages import DataGroup, TrainGroup
-from gid.options import MotionOptions, RenderOptions
+from gid.options import MotionOptions, RenderOptions, strength_from_text
 from gid.poke_command import export, poke
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def animate(
     loop: Annotated[bool, typer.Option(help="Let the end lead back to the start.")] = True,
     frames: Annotated[int, typer.Option(help="Number of frames, 2 to 900.")] = 150,
     fps: Annotated[float, typer.Option(help="Frames a second, 5 to 60.")] = 30.0,
-    strength: Annotated[float, typer.Option(help="Scale of the motion, 0 to 5.")] = 1.0,
+    strength: Annotated[
+        str, typer.Option(help="Scale of the motion, 0 to 5; 1 is as predicted, auto chooses.")
+    ] = "auto",
     speed: Annotated[float, typer.Option(help="Speed of the motion, 0.1 to 4; below 1 is slow motion.")] = 1.0,
     seed: Seed = 0,
     steps: Steps = MotionOptions.steps,
@@ -135,7 +137,7 @@ def animate(
     listed in failures.jsonl at the end, with the reason.
     """
     motion = MotionOptions(seed, steps, guidance, solver, loop_guidance)
-    render = RenderOptions(frames, fps, strength, speed, loop, size)
+    render = RenderOptions(frames, fps, strength_from_text(strength), speed, loop, size)
     if photo.is_dir():
         if motion_in is not None or motion_out is not None:
             raise ValueError("one motion file does not fit a folder of photos; use --keep-motion to keep theirs")

@@ -13,6 +13,7 @@ from gid.animate import animate
 from gid.options import MotionOptions, RenderOptions
 from gid.photo import load_photo, to_uint8
 from gid.spectrum import SpectralVolume
+from gid.strength import resolve
 from gid.video import write_video
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def write_animation(
         num_frames=options.frames,
         fps=options.fps,
         loop=options.loop,
-        strength=options.strength,
+        strength=resolve(options.strength, volume),
         speed=options.speed,
     )
 

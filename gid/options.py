@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,16 @@ class Limit:
             raise ValueError(f"{name} is {value:g}; it must be from {self.low:g} to {self.high:g}. {self.remedy}")
 
 
+# The strength that looks natural for the photo (gid.strength), or a number.
+AUTO: Literal["auto"] = "auto"
+Strength = float | Literal["auto"]
 SOLVERS = ("dpm", "ddim")
 LIMITS: dict[str, Limit] = {
     "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
     "steps": Limit(1, 250, "10 is a good start; more steps are slower and a little finer."),
     "guidance": Limit(1, 20, "1 follows the photo as learned, larger values follow it more strictly."),
     "loop_guidance": Limit(0, 1000, "0 is off, 200 is the paper's weight."),
-    "strength": Limit(0, 5, "1 is the motion as predicted, 0 is a still."),
+    "strength": Limit(0, 5, "1 is the motion as predicted, 0 is a still, 'auto' chooses."),
     "speed": Limit(0.1, 4, "1 is natural speed, 0.5 is slow motion."),
     "frames": Limit(2, 900, "150 frames are five seconds at 30 frames a second."),
     "fps": Limit(5, 60, "30 is the speed the motion was learned at."),
@@ -42,6 +45,8 @@ class _Checked:
     def __post_init__(self) -> None:
         for field in fields(self):
             value: Any = getattr(self, field.name)
+            if field.name == "strength" and value == AUTO:
+                continue
             if field.name in LIMITS:
                 LIMITS[field.name].check(field.name, value)
             if field.type == "int" and int(value) != value:
@@ -75,13 +80,24 @@ class MotionOptions(_Checked):
 class RenderOptions(_Checked):
     """What only decides how known motion is shown.
 
-    ``frames`` and ``fps`` give the length, ``strength`` and ``speed`` scale the motion, ``loop`` makes the last frame
-    lead back to the first, ``size`` is the longer side of the video in pixels (a smaller photo is not enlarged).
+    ``frames`` and ``fps`` give the length, ``strength`` and ``speed`` scale the motion (``"auto"``: the strength that
+    looks natural, :mod:`gid.strength`), ``loop`` makes the last frame lead back to the first, ``size`` is the longer
+    side of the video in pixels (a smaller photo is not enlarged).
     """
 
     frames: int = 150
     fps: float = 30.0
-    strength: float = 1.0
+    strength: Strength = AUTO
     speed: float = 1.0
     loop: bool = True
     size: int = 512
+
+
+def strength_from_text(text: str) -> Strength:
+    """``auto``, or the number that a text holds. Raises ValueError for anything else."""
+    if text.strip().lower() == AUTO:
+        return AUTO
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"strength is {text!r}, which is not a number. {LIMITS['strength'].remedy}") from None

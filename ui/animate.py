@@ -11,9 +11,10 @@ from typing import Any
 
 import gradio as gr
 
-from gid.options import LIMITS, MotionOptions, RenderOptions
+from gid.options import AUTO, LIMITS, MotionOptions, RenderOptions, Strength
 from gid.photo import load_photo
 from gid.spectrum import SpectralVolume
+from gid.strength import resolve
 from ui.errors import explained
 from ui.overlays import band_chart, motion_energy_picture
 from ui.photo_input import PhotoInput
@@ -44,6 +45,7 @@ class AnimateTab:
 @dataclass(frozen=True)
 class _Controls:
     photo: PhotoInput
+    automatic: gr.Checkbox
     strength: gr.Slider
     speed: gr.Slider
     seconds: gr.Slider
@@ -116,15 +118,16 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
     return AnimateTab(photo, seed, steps, guidance)
 
 
-def _playback_controls() -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Checkbox]:
+def _playback_controls() -> tuple[gr.Checkbox, gr.Slider, gr.Slider, gr.Slider, gr.Checkbox]:
     """What acts on the finished motion stands under the video."""
     with gr.Row():
         strength = gr.Slider(0, LIMITS["strength"].high, 1, step=0.1, label="Strength", min_width=140)
         speed = gr.Slider(LIMITS["speed"].low, 3, 1, step=0.1, label="Speed", min_width=140)
     with gr.Row():
+        automatic = gr.Checkbox(True, label="Natural strength", info="chosen for the photo", min_width=140)
         seconds = gr.Slider(1, 20, SECONDS, step=0.5, label="Seconds", min_width=140)
         loop = gr.Checkbox(True, label="Loop", info="the end leads back to the start", min_width=140)
-    return strength, speed, seconds, loop
+    return automatic, strength, speed, seconds, loop
 
 
 def _results(views: gr.Tabs, live: PokeCanvas, video: gr.Video) -> _Results:
@@ -153,22 +156,40 @@ def _examples(photo: PhotoInput) -> None:
 
 
 def _options(
-    strength: float, speed: float, seconds: float, loop: bool, seed: float, steps: float, guidance: float, size: float
+    strength: Strength,
+    speed: float,
+    seconds: float,
+    loop: bool,
+    seed: float,
+    steps: float,
+    guidance: float,
+    size: float,
 ) -> tuple[MotionOptions, RenderOptions]:
     motion = MotionOptions(int(seed), int(steps), float(guidance))
-    render = RenderOptions(round(seconds * FPS), FPS, float(strength), float(speed), bool(loop), int(size))
+    scale = AUTO if strength == AUTO else float(strength)
+    render = RenderOptions(round(seconds * FPS), FPS, scale, float(speed), bool(loop), int(size))
     return motion, render
 
 
-def _note(service: AnimationService, motion: MotionOptions) -> str:
+def _chosen(automatic: bool, strength: float, *rest: Any) -> tuple[MotionOptions, RenderOptions]:
+    """The options of the controls, whose slider only counts while the natural strength is switched off."""
+    return _options(AUTO if automatic else strength, *rest)
+
+
+def _note(service: AnimationService, motion: MotionOptions, strength: float) -> str:
     return (
-        f"Motion by the {service.weights} weights, seed {motion.seed}. They know plants, flowers, flames and hanging "
-        "cloth in front of a still background."
+        f"Motion by the {service.weights} weights, seed {motion.seed}, strength {strength:.2g}. They know plants, "
+        "flowers, flames and hanging cloth in front of a still background."
     )
 
 
 def _motion_updates(
-    service: AnimationService, results: _Results, photo: str, motion: MotionOptions, volume: SpectralVolume
+    service: AnimationService,
+    results: _Results,
+    photo: str,
+    motion: MotionOptions,
+    volume: SpectralVolume,
+    strength: float,
 ) -> dict[Any, Any]:
     pixels = load_photo(photo, max_side=512)
     picture = motion_energy_picture(pixels, volume)
@@ -177,7 +198,7 @@ def _motion_updates(
         results.energy: picture,
         results.bands: band_chart(volume),
         results.motion_file: gr.DownloadButton(value=path, interactive=True),
-        results.note: _note(service, motion),
+        results.note: _note(service, motion, strength),
     }
 
 
@@ -197,12 +218,13 @@ def _wire(
             raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
         with explained(FAILED):
             progress(0.01, desc="Starting")
-            motion, render = _options(*values)
+            motion, render = _chosen(*values)
             fresh = service.known_motion(photo, motion) is None
             for result in service.animate(photo, motion, render):
                 if isinstance(result, SpectralVolume):
-                    yield _motion_updates(service, results, photo, motion, result)
-                    yield from play_live(photo, result, fresh)
+                    strength = resolve(render.strength, result)
+                    yield _motion_updates(service, results, photo, motion, result, strength)
+                    yield from play_live(photo, result.magnify(strength), fresh)
                 else:
                     yield video_updates(result)
 
@@ -229,11 +251,15 @@ def _wire(
         if photo is None:
             return {results.video: gr.skip()}
         with explained(FAILED):
-            motion, render = _options(*values)
+            motion, render = _chosen(*values)
             if service.known_motion(photo, motion) is None:
                 return {results.video: gr.skip()}
             *_, video = service.animate(photo, motion, render)
             return video_updates(Path(str(video)))
+
+    def render_by_hand(photo: str | None, _: bool, *values: Any) -> dict[Any, Any]:
+        """Whoever moves the slider wants that strength, not the natural one."""
+        return {controls.automatic: False, **render_again(photo, False, *values)}
 
     def choose_seed(seed: float, new: bool) -> int:
         return secrets.randbelow(100_000) if new else int(seed or 0)
@@ -250,35 +276,37 @@ def _wire(
     pressed = animate.click(choose_seed, [controls.seed, randomize], controls.seed, api_visibility="private")
     pressed.then(run, controls.inputs(), results.outputs(), show_progress_on=progress_on, **shared)
     for slider in (controls.strength, controls.speed, controls.seconds, controls.size):
+        by_hand = slider is controls.strength
         slider.release(
-            render_again,
+            render_by_hand if by_hand else render_again,
             controls.inputs(),
-            rendered,
+            [*rendered, controls.automatic] if by_hand else rendered,
             show_progress_on=progress_on,
             trigger_mode="always_last",
             **shared,
         )
-    controls.loop.input(render_again, controls.inputs(), rendered, show_progress_on=progress_on, **shared)
+    for box in (controls.loop, controls.automatic):
+        box.input(render_again, controls.inputs(), rendered, show_progress_on=progress_on, **shared)
     controls.photo.change(clear, None, results.outputs(), show_progress="hidden", queue=False, api_visibility="private")
 
 
 def _endpoint(service: AnimationService, controls: _Controls, results: _Results) -> None:
     def animate(
         photo: str | None,
-        strength: float,
-        speed: float,
-        seconds: float,
-        loop: bool,
-        seed: float,
-        steps: float,
-        guidance: float,
-        size: float,
+        strength: float | None = None,
+        speed: float = 1,
+        seconds: float = SECONDS,
+        loop: bool = True,
+        seed: float = 0,
+        steps: float = MotionOptions.steps,
+        guidance: float = MotionOptions.guidance,
+        size: float = RenderOptions.size,
     ) -> tuple[str, str]:
         """Animate a photo: predict how it moves and render it as a video.
 
         Args:
             photo: the photo, any common image format, up to 4:1 and 100 megapixels.
-            strength: scale of the motion, 0 to 5; 1 is as predicted.
+            strength: scale of the motion, 0 to 5; 1 is as predicted. Left out, one that looks natural is chosen.
             speed: speed of the motion, 0.1 to 3; below 1 is slow motion.
             seconds: length of the video, 1 to 20, at 30 frames a second.
             loop: whether the end leads back to the start.
@@ -293,14 +321,18 @@ def _endpoint(service: AnimationService, controls: _Controls, results: _Results)
         if photo is None:
             raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
         with explained(FAILED):
-            motion, render = _options(strength, speed, seconds, loop, seed, steps, guidance, size)
+            motion, render = _options(
+                AUTO if strength is None else strength, speed, seconds, loop, seed, steps, guidance, size
+            )
             *_, video = service.animate(photo, motion, render)
             return str(video), str(service.motion_file(photo, motion))
 
     trigger = gr.Button(visible=False)
+    strength = gr.Number(None, label="Strength", visible=False)  # empty: the natural one
+    inputs = [controls.photo, strength, *controls.inputs()[3:]]
     trigger.click(
         animate,
-        controls.inputs(),
+        inputs,
         [results.video, results.motion_file],
         api_name="animate",
         api_visibility="public",
