@@ -270,7 +270,7 @@ def test_each_click_borrows_one_gpu(space: tuple[str, Path], device: Device, pic
         answer = client.predict(photo=handle_file(picture), api_name=name, **values)
         return answer, progress.read_text()
 
-    quick = {"seconds": 1, "steps": 2, "size": 96}
+    quick = {"seconds": 1, "steps": 2, "size": 128}
     (video, motion), told = click("/animate", **quick)
     assert Path(motion).stat().st_size > 1000
     assert Path(video["video"] if isinstance(video, dict) else video).read_bytes()[4:8] == b"ftyp"

@@ -16,6 +16,10 @@ from typing import Any
 import torch
 
 torch.set_num_threads(1)  # a forked process must not find threads of OpenMP that are gone
+if torch.version.cuda is None:  # the platform's package takes a build with CUDA for granted
+    torch.version.cuda = "12.8"
+    torch._C._cuda_init = lambda: None  # type: ignore[attr-defined]
+    torch.cuda._is_in_bad_fork = bool  # says no, and can be pickled
 
 from ui import zerogpu  # noqa: E402, I001 - as in app.py
 
