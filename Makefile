@@ -5,10 +5,10 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := $(wildcard commons gid rahf ui app.py)
+SOURCES := $(wildcard commons gid rahf ui tools app.py)
 export GRADIO_ANALYTICS_ENABLED := False
 
-.PHONY: demo test lint types pytest js clean
+.PHONY: demo test lint types pytest js space space-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
@@ -30,6 +30,18 @@ js:
 	@if [ ! -d tests/js ]; then :; \
 	elif command -v node >/dev/null; then node --test tests/js/*.test.mjs; \
 	else echo "node is not installed: JavaScript tests skipped"; fi
+
+# The exact tree to upload to a Space, and a start of the app from a clean copy of it.
+SPACE ?= build/space
+space: $(VENV)/.demo
+	rm -rf $(SPACE) && mkdir -p $(dir $(SPACE))
+	$(BIN)/python tools/space.py assemble $(SPACE)
+	$(BIN)/python tools/space.py start $(SPACE)
+
+# The same in a fresh environment from requirements.txt alone, e.g. `make space-check SPACE_PYTHON=python3.12`.
+SPACE_PYTHON ?= $(PYTHON)
+space-check: $(VENV)/.demo
+	$(BIN)/python tools/space.py check --python $(SPACE_PYTHON)
 
 # An environment somebody is already working in is kept; only what is missing is installed.
 $(VENV)/.created:

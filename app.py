@@ -17,6 +17,7 @@ from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 
 import gradio as gr
 
+from ui import mcp_tools
 from ui.animate import build_animate_tab
 from ui.feedback import build_feedback_tab
 from ui.feedback_service import FeedbackService
@@ -59,6 +60,7 @@ def launch(demo: gr.Blocks, **options: Any) -> tuple[Any, str, str]:
         "run_history": False,
         "max_file_size": "50mb",
         "footer_links": ["api", "settings"],
+        "mcp_server": mcp_tools.wanted(),
     }
     return demo.queue(max_size=32).launch(**{**settings, **options})
 
