@@ -96,9 +96,9 @@ class EfficientNetLite0(nn.Module):
         """How many blocks `early` runs."""
         return _PYRAMID_BLOCKS[2] + 1
 
-    def late(self, stride8: Tensor) -> list[Tensor]:
-        """The level at stride 8 -> levels at strides 16 and 32."""
-        return self._run(stride8, _PYRAMID_BLOCKS[2] + 1, _PYRAMID_BLOCKS[-1])
+    def late(self, stride8: Tensor, levels: int = 2) -> list[Tensor]:
+        """The level at stride 8 -> the next ``levels`` levels, at strides 16 and 32."""
+        return self._run(stride8, _PYRAMID_BLOCKS[2] + 1, _PYRAMID_BLOCKS[2 + levels])
 
     def _run(self, x: Tensor, first: int, last: int) -> list[Tensor]:
         levels = []

@@ -160,6 +160,18 @@ class PhotoEncoder(ModelMixin, ConfigMixin):
             raise ValueError("early levels belong to backbone='efficientnet-lite0'; this encoder has a ResNet")
         return [stride4[:, :0], stride4, stride8, *self.trunk.late(stride8)]
 
+    def envelope_from_early(self, stride4: Tensor, stride8: Tensor) -> Tensor:
+        """:meth:`log_envelope` from the early levels that training keeps, no deeper than the envelope heads look.
+
+        Raises:
+            ValueError: if the backbone has no such levels, or there is no envelope head.
+        """
+        if not isinstance(self.trunk, EfficientNetLite0):
+            raise ValueError("early levels belong to backbone='efficientnet-lite0'; this encoder has a ResNet")
+        deeper = {4: 0, 8: 0, 16: 1, 32: 2}[max(self.config.envelope_strides)]
+        late = self.trunk.late(stride8, deeper) if deeper else []
+        return self.log_envelope([stride4[:, :0], stride4, stride8, *late])
+
     def log_envelope(self, levels: list[Tensor]) -> Tensor:
         """(B, 1, H/4, W/4) log envelope from the trunk's levels.
 

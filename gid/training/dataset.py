@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from commons.efficientnet import EfficientNetLite0
 from gid.normalization import envelope_of, to_isotropic
+from gid.precision import autocast
 from gid.training.augmentation import AugmentationConfig, augment
 
 logger = logging.getLogger(__name__)
@@ -121,13 +122,14 @@ def _write(
 ) -> None:
     photos = torch.stack([pair.photo for pair in batch]).float() / 255
     height, width = photos.shape[-2:]
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        levels = trunk.early(photos.to(memory_format=torch.channels_last))
+    device = next(trunk.parameters()).device
+    with torch.inference_mode(), autocast(device):
+        levels = trunk.early(photos.to(device, memory_format=torch.channels_last))
     coefficients = torch.stack([to_isotropic(pair.coefficients.float(), width, height) for pair in batch])
     thumbnails = F.interpolate(photos, coefficients.shape[-2:], mode="area")
     values = {
-        "stride4": levels[1].half(),
-        "stride8": levels[2].half(),
+        "stride4": levels[1].half().cpu(),
+        "stride8": levels[2].half().cpu(),
         "coefficients": (coefficients * COEFFICIENT_SCALE).half(),
         "envelope": (envelope_of(coefficients) * COEFFICIENT_SCALE).half(),
         "thumbnails": (thumbnails * 255).round().byte(),

@@ -94,8 +94,7 @@ class EnvelopeObjective(nn.Module):
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """(B, 1, h, w) log envelope from the cached early levels."""
-        levels = self.encoder.levels_from(batch["stride4"].float(), batch["stride8"].float())
-        return self.encoder.log_envelope(levels).float()
+        return self.encoder.envelope_from_early(batch["stride4"].float(), batch["stride8"].float()).float()
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         target = log_envelope(batch["envelope"])

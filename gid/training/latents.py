@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from gid.loading import resolve_device
 from gid.models.autoencoder import MotionAutoencoder
 from gid.models.photo_encoder import PhotoEncoder
 from gid.normalization import FrequencyAdaptiveNormalization
+from gid.precision import autocast
 from gid.training.autoencoder import unit_coefficients
 from gid.training.dataset import PreparedMotion
 from gid.training.envelope import log_envelope
@@ -40,18 +42,20 @@ def encode_latents(data: Path, autoencoder_run: Path, envelope_run: Path, out: P
         ValueError: if ``data`` holds no finished training set.
     """
     dataset = PreparedMotion(data)
-    autoencoder = MotionAutoencoder.from_pretrained(autoencoder_run / "autoencoder").eval()
-    encoder = PhotoEncoder.from_pretrained(envelope_run / "photo_encoder").eval()
+    device = resolve_device()
+    autoencoder = MotionAutoencoder.from_pretrained(autoencoder_run / "autoencoder").eval().to(device)
+    encoder = PhotoEncoder.from_pretrained(envelope_run / "photo_encoder").eval().to(device)
     normalization, envelope = load_normalization(autoencoder_run)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)
     files: dict[str, np.memmap] = {}
     row = 0
     for batch in tqdm(DataLoader(dataset, batch_size), desc="encoding motion", unit="batch"):
-        with torch.autocast("cpu", torch.bfloat16):
-            values = _encode(batch, autoencoder, encoder, normalization, envelope)
+        with autocast(device):
+            on_device = {key: array.to(device) for key, array in batch.items()}
+            values = _encode(on_device, autoencoder, encoder, normalization, envelope)
         for key, value in values.items():
-            array = value.half().contiguous().numpy()
+            array = value.half().contiguous().cpu().numpy()
             if key not in files:
                 files[key] = np.lib.format.open_memmap(
                     out / f"{key}.npy", mode="w+", dtype=np.float16, shape=(len(dataset), *array.shape[1:])

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from commons.efficientnet import pretrained_trunk
 from gid.data.videos import held_out, load_pair
+from gid.loading import resolve_device
 from gid.training.dataset import MotionPair, PrepareConfig, prepare
 
 
@@ -69,5 +70,6 @@ def prepare_sources(config: SourceConfig) -> Path:
     count = sum(1 for _ in pairs())
     if count == 0:
         raise ValueError(f"no {config.kind} in {config.source}; make them with `gid data {config.kind}` first")
-    prepare(pairs(), count, config.out, pretrained_trunk(), PrepareConfig(config.variants, seed=config.seed))
+    trunk = pretrained_trunk().to(resolve_device())
+    prepare(pairs(), count, config.out, trunk, PrepareConfig(config.variants, seed=config.seed))
     return config.out
