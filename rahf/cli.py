@@ -13,6 +13,7 @@ import typer
 from .cli_hub import push
 from .cli_options import Device, Half, Precision, Weights
 from .cli_stages import evaluate, pack, sprites, train
+from .cli_warps import evaluate_warps
 from .data.richhf import read_prompts
 
 app = typer.Typer(help="Rich human feedback on generated images.", no_args_is_help=True, add_completion=False)
@@ -162,7 +163,7 @@ def rank(
         typer.echo(f"{value:.3f} {found[place][0].name}  {'; '.join(found[place][1].reasons())}")
 
 
-for stage in (train, evaluate, pack, sprites, push):
+for stage in (train, evaluate, evaluate_warps, pack, sprites, push):
     app.command()(_explained(stage))
 
 
