@@ -61,6 +61,7 @@ def launch(demo: gr.Blocks, **options: Any) -> tuple[Any, str, str]:
         "max_file_size": "50mb",
         "footer_links": ["api", "settings"],
         "mcp_server": mcp_tools.wanted(),
+        "ssr_mode": False,  # the canvas is drawn in the browser; a Space would start a second server for nothing
     }
     return demo.queue(max_size=32).launch(**{**settings, **options})
 
