@@ -25,7 +25,8 @@ from gid.guidance import loop_energy
 from gid.options import MotionOptions, RenderOptions
 from gid.pipeline import load_pipeline
 from gid.spectrum import SpectralVolume
-from tests.tiny import photo
+from tests.tiny import photo, tiny_pipeline
+from ui.animate import _note
 from ui.service import AnimationService
 
 TINY = FltwrLayout((8, 16, 16, 16), 1, 4)
@@ -234,6 +235,8 @@ def test_the_missing_licence_is_told(pipeline: FltwrPipeline, tmp_path: Path) ->
     photo(64, 32).save(path)
     service = AnimationService(pipeline, "folder")
     assert service.notice == pipeline.notice
+    assert pipeline.notice in _note(service, MotionOptions(), 1.0)
+    assert "plants" in _note(AnimationService(tiny_pipeline(), "tiny"), MotionOptions(), 1.0)
     *_, video = service.animate(str(path), MotionOptions(steps=1), RenderOptions(frames=4))
     assert Path(str(video)).stat().st_size > 0
 

@@ -24,7 +24,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -161,14 +161,14 @@ def ask_app(url: str, photo: Path) -> dict[str, float]:
         endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
         seconds: dict[str, float] = {}
 
-        def ask(name: str, **values: object) -> object:
+        def ask(name: str, **values: object) -> Any:
             start = time.monotonic()
             answer = client.predict(api_name=name, **values)
             seconds[name] = round(time.monotonic() - start, 2)
             return answer
 
         picture = handle_file(photo)
-        video, motion = ask("/animate", photo=picture, seconds=1, steps=2, size=128)  # type: ignore[misc]
+        video, motion = ask("/animate", photo=picture, seconds=1, steps=2, size=128)
         check_video(video)
         if not Path(str(motion)).stat().st_size:
             raise RuntimeError("/animate returned an empty motion file")

@@ -177,10 +177,8 @@ def _chosen(automatic: bool, strength: float, *rest: Any) -> tuple[MotionOptions
 
 
 def _note(service: AnimationService, motion: MotionOptions, strength: float) -> str:
-    return (
-        f"Motion by the {service.weights} weights, seed {motion.seed}, strength {strength:.2g}. They know plants, "
-        "flowers, flames and hanging cloth in front of a still background."
-    )
+    known = service.notice or ("They know plants, flowers, flames and hanging cloth in front of a still background.")
+    return f"Motion by the {service.weights} weights, seed {motion.seed}, strength {strength:.2g}. {known}"
 
 
 def _motion_updates(

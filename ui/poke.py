@@ -113,7 +113,7 @@ def _wire_subjects(
         with explained(FAILED):
             options = MotionOptions(seed=int(seed), steps=int(steps), guidance=float(guidance))
             key = poke_service.photo(photo, options)
-            return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}.")
+            return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}. {service.notice}")
 
     def find_known(
         photo: str | None, on_canvas: str | None, seed: float, steps: float, guidance: float
@@ -123,7 +123,7 @@ def _wire_subjects(
         with explained(FAILED):
             options = MotionOptions(seed=int(seed), steps=int(steps), guidance=float(guidance))
             key = poke_service.known_photo(photo, options)
-            return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}.")
+            return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}. {service.notice}")
 
     def measure(clip: str | None) -> tuple[Any, ...]:
         if clip is None:
