@@ -377,7 +377,7 @@ def test_damaged_files_are_told(parts: tuple[Path, Path], tmp_path: Path, kind: 
 def test_another_model_is_told(parts: tuple[Path, Path], tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"state_dict": {"a": torch.zeros(1)}}, path)
-    with pytest.raises(CheckpointError, match="no entry 'model' .it holds state_dict"):
+    with pytest.raises(CheckpointError, match=r"no entry 'model' \(it holds state_dict"):
         convert_fltwr(path, tmp_path / "out", str(parts[1]), TINY)
     torch.save({"model": {"a": 1}}, path)
     with pytest.raises(CheckpointError, match="no state dict of tensors"):
