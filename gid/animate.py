@@ -30,7 +30,7 @@ def animate(
     loop: bool = True,
     strength: float = 1.0,
     speed: float = 1.0,
-    chunk: int = 8,
+    chunk: int | None = None,
 ) -> Iterator[Tensor]:
     """Render a video of a moving photo.
 
@@ -45,7 +45,7 @@ def animate(
         loop: choose frequencies that close, for any length and speed, so that the last frame leads to the first.
         strength: factor on the motion, 0 to 5 (paper, section 6).
         speed: seconds of motion a second of video, 0.1 to 4.
-        chunk: frames a yielded tensor, and in memory, at once.
+        chunk: frames a yielded tensor, and in memory, at once; by default what suits the device and the size.
 
     Yields:
         (n, 3, H, W) in [0, 1], n at most ``chunk``.
@@ -54,11 +54,18 @@ def animate(
         ValueError: an option out of its range, or a volume made for a photo of another shape. At the call, before
             the first frame is asked for.
     """
+    chunk = frames_at_once(photo) if chunk is None else chunk
     _check(photo, num_frames, fps, strength, speed, chunk)
     volume.check_photo(photo.shape[2], photo.shape[1])
     volume = volume.to(photo.device)
     basis = time_basis(volume, num_frames, fps, speed, loop) * strength
     return _animate(photo, volume.coefficients, basis, renderer, chunk)
+
+
+def frames_at_once(photo: Tensor) -> int:
+    """How many frames of a photo (..., H, W) to draw together: enough to keep the device busy, in bounded memory."""
+    most = max(8, torch.get_num_threads()) if photo.device.type == "cpu" else 32
+    return max(1, min(most, 2**23 // (photo.shape[-1] * photo.shape[-2])))
 
 
 @torch.no_grad()

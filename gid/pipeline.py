@@ -18,6 +18,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from gid.graphs import Replayed
 from gid.guidance import guide, loop_energy
 from gid.loading import resolve_device, resolve_weights
 from gid.models.autoencoder import MotionAutoencoder
@@ -97,6 +98,14 @@ class GIDPipeline(DiffusionPipeline):
             fps=fps,
             name=name,
         )
+        self._replayed: Replayed | None = None
+
+    def use_cuda_graphs(self, enabled: bool = True) -> None:
+        """Record the denoiser as a CUDA graph, and replay it: for many photos of one aspect on a CUDA GPU.
+
+        Elsewhere it changes nothing. Call it again after the denoiser was moved or its weights replaced.
+        """
+        self._replayed = Replayed(self.denoiser) if enabled else None
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
@@ -242,11 +251,12 @@ class GIDPipeline(DiffusionPipeline):
         weight = scale - 1
         times = time.to(latents.device).expand(len(latents))
         given = condition.expand(len(latents), -1, -1, -1)
-        predicted = self.denoiser(latents, times, index, given).float()
+        denoise = self.denoiser if self._replayed is None else self._replayed
+        predicted = denoise(latents, times, index, given).float()
         if weight == 0:
             return predicted
         null = self.denoiser.null_condition.float().expand_as(given)
-        return (1 + weight) * predicted - weight * self.denoiser(latents, times, index, null).float()
+        return (1 + weight) * predicted - weight * denoise(latents, times, index, null).float()
 
     def _guided(
         self,

@@ -7,7 +7,9 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +29,7 @@ _CODECS: dict[str, tuple[str, dict[str, str]]] = {
     ".mp4": ("libx264", {"crf": "18", "preset": "veryfast"}),
     ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
 }
+_FRAMES_AHEAD = 16  # that may wait for the encoder
 SUFFIXES = (".mp4", ".webm", ".gif", ".png")
 _GIF_COLOURS = 256
 
@@ -178,10 +181,21 @@ def _write_encoded(
         if not isinstance(stream, av.VideoStream):
             raise ValueError(f"{codec} is not a video codec of the installed av; reinstall it with pip install av")
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        for image in images:
+
+        def encode(image: Frames) -> None:
             padded = np.pad(image, pad, mode="edge") if width % 2 or height % 2 else image
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
             container.mux(stream.encode(frame))
+
+        # One thread encodes while the caller's makes the next frames; it is waited for before the container closes.
+        pending: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="encode") as encoder:
+            for image in images:
+                pending.append(encoder.submit(encode, image))
+                if len(pending) > _FRAMES_AHEAD:
+                    pending.popleft().result()
+            for job in pending:
+                job.result()
         container.mux(stream.encode(None))
 
 

@@ -168,3 +168,16 @@ def test_mismatched_shapes_are_named(renderer):
         renderer.render(photo, features, flow, importance[:, 0])
     with pytest.raises(ValueError, match="another photo"):
         renderer.render(photo, [f[..., :2, :] for f in features], flow, importance)
+
+
+def test_a_batch_is_drawn_as_its_pictures(renderer):
+    """What an accelerator does, frames in batches, against one at a time."""
+    photo, flow, importance = scene(80, 112)
+    flows = torch.cat([flow, 0.5 * flow, torch.zeros_like(flow)])
+    features = renderer.encode(photo)
+    many = [part.expand(3, -1, -1, -1) for part in (photo, *features)]
+    with torch.no_grad():
+        together = renderer.render(many[0], many[1:], flows, importance.expand(3, -1, -1, -1))
+        alone = torch.cat([renderer.render(photo, features, one[None], importance) for one in flows])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    assert torch.equal(together[2], photo[0])

@@ -29,7 +29,7 @@ from gid.upsampling import PhotoGuide
 Array = NDArray[Any]
 
 # Working memory of the frames that are drawn at once.
-_MEMORY = 256 * 2**20
+_MEMORY = 2**30
 _FILL_LEVELS = 5
 _CHANNELS = 16  # the loops take features in groups of this many
 
@@ -73,6 +73,7 @@ class CpuFrames:
 
     def __init__(self, renderer: Renderer, photo: Tensor, importance: Tensor, dtype: torch.dtype | None = None) -> None:
         self.kernels: Any = importlib.import_module("gid.models.frame_kernels")
+        self.holes: Any = importlib.import_module("gid.models.hole_kernels")
         self.mending: Any = importlib.import_module("gid.models.mending_kernels")
         self.height, self.width = photo.shape[1:]
         self.multiple = renderer.multiple
@@ -92,6 +93,7 @@ class CpuFrames:
         self.wide_features = [level.shape[2] for level in self.features]
         self.channels = tuple(renderer.config.feature_channels)
 
+    @torch.no_grad()
     def _levels(self, renderer: Renderer, photo: Tensor, importance: Tensor) -> tuple[list[Array], list[Array]]:
         """Features (h, w, C) of every level, C filled up to whole groups, and their splatting weights (h, w)."""
         down, right = self.padded[0] - self.height, self.padded[1] - self.width
@@ -156,10 +158,11 @@ class CpuFrames:
         filled = sharp
         if any_hole:
             filled = np.empty_like(sharp)
-            k.fill(sharp, known, _FILL_LEVELS, filled)
+            self.holes.fill(sharp, known, _FILL_LEVELS, filled)
         self.mending.finish(self.picture, sharp, filled, hole, still, low, high, frame)
         wanted = np.empty((-(-height // TILE), -(-width // TILE)), np.uint8)
-        if not ((any_hole or any_seam) and k.open_gate(hole, seam, still, TILE, gate, wanted) and wanted.any()):
+        open_anywhere = (any_hole or any_seam) and self.holes.open_gate(hole, seam, still, TILE, gate, wanted)
+        if not (open_anywhere and wanted.any()):
             return None
         regions, halo = self._regions(wanted)
         pictures = np.empty((len(regions), regions[0, 2] // 2, regions[0, 3] // 2, 36), np.float32)

@@ -1,4 +1,4 @@
-"""Compiled loops that draw one frame on the CPU: projection, look-up, holes, gate. Importing this imports numba.
+"""Compiled loops that draw one frame on the CPU: motion, projection, look-up. Importing this imports numba.
 
 They are `projection.py` and `renderer.compose` for one photo, one thread and no gradients, pixel by pixel instead of
 map by map, and only where something moves. `cpu_frames.py` calls them; tests hold them against the torch versions.
@@ -17,15 +17,12 @@ from gid.splatting.vectors import bicubic_4, compiled, deposit_16
 
 Array = np.ndarray[Any, Any]
 
-_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 _CUBIC = np.float32(-0.75)  # as torch's grid_sample
 _SPARSE = np.float32(0.5)
 _DENSE = np.float32(0.55)
 _THIRD = np.float32(0.3)
-_FAINT = np.float32(0.02)
-_TINY = np.float32(1e-12)
 _LEAST_KNOWN = np.float32(1e-8)
-_LEAST_SPREAD = np.float32(1e-3)
 
 
 @compiled
@@ -214,15 +211,31 @@ def _look_up(wide: Array, flat: Array, pad: int, x: np.float32, y: np.float32, o
 
 
 @compiled
-def _mean_around(maps: Array, y: int, x: int, ring: int, height: int, width: int) -> np.float32:
-    """Mean of a map (H + 4, W + 4), whose corner is pixel (-2, -2), over a pixel and its neighbours."""
-    first_row, last_row = max(y - 1, -ring) + 2, min(y + 1, height + ring - 1) + 2
-    first, last = max(x - 1, -ring) + 2, min(x + 1, width + ring - 1) + 2
-    total = _ZERO
-    for row in range(first_row, last_row + 1):
+def _landed(total: Array, ring: int, low: Array, high: Array, landed: Array) -> None:
+    """What landed on each pixel, counted up to 1: about the given columns, and 0 beyond the picture and its ring."""
+    height, width = len(low), total.shape[1] - 4
+    for row in range(1, height + 3):
+        y = min(max(row - 2, 0), height - 1)
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
+        first = min(low[y], low[above], low[below]) + 1
+        last = max(high[y], high[above], high[below]) + 2
         for column in range(first, last + 1):
-            total += maps[row, column]
-    return total / np.float32((last_row + 1 - first_row) * (last + 1 - first))
+            landed[row, column] = min(total[row, column, 10], _ONE)
+        if ring == 0:
+            landed[row, 1], landed[row, width + 2] = _ZERO, _ZERO
+            if row == 1 or row == height + 2:
+                landed[row].fill(_ZERO)
+
+
+@compiled
+def _sum_around(maps: Array, row: int, column: int) -> np.float32:
+    """Sum over 3 x 3 entries."""
+    above, here, below = maps[row - 1], maps[row], maps[row + 1]
+    return (
+        (above[column - 1] + above[column] + above[column + 1])
+        + (here[column - 1] + here[column] + here[column + 1])
+        + (below[column - 1] + below[column] + below[column + 1])
+    )
 
 
 @compiled
@@ -231,6 +244,7 @@ def _gathered(total: Array, y: int, x: int, ring: int, height: int, width: int, 
     near.fill(_ZERO)
     for row in range(max(y - 1, -ring), min(y + 2, height + ring)):
         for column in range(max(x - 1, -ring), min(x + 2, width + ring)):
+            # Four sums lie first in every cell.
             for c in range(4):
                 near[c] += total[row + 2, column + 2, c]
     scale = _ONE / near[3] if near[3] != _ZERO else _ZERO
@@ -267,24 +281,22 @@ def compose(
     flat, out = wide.reshape(-1), sharp.reshape(-1)
     near, behind = np.empty(4, np.float32), np.empty(4, np.float32)
     landed = np.empty((height + 4, width + 4), np.float32)
-    for row in range(1, height + 3):
-        y = min(max(row - 2, 0), height - 1)
-        above, below = max(y - 1, 0), min(y + 1, height - 1)
-        begin = min(low[y], low[above], low[below])
-        for column in range(begin + 1, max(high[y], high[above], high[below]) + 3):
-            landed[row, column] = min(total[row, column, 10], _ONE)
+    _landed(total, ring, low, high, landed)
     any_hole = any_seam = False
     for y in range(height):
         for x in range(width):
             for c in range(4):
                 sharp[y, x, c] = wide[y + pad, x + pad, c]
             hole[y, x], seam[y, x], still[y, x], known[y, x] = _ZERO, _ZERO, np.uint8(1), still_known[y, x]
+        rows = np.float32(3) - (_ONE if ring == 0 and (y == 0 or y == height - 1) else _ZERO)
         for x in range(low[y], high[y]):
             cell = total[y + 2, x + 2]
             mass = cell[10]
             moved = flow[0, y, x] != _ZERO or flow[1, y, x] != _ZERO or cell[9] != _ZERO
             still[y, x] = np.uint8(0) if moved else np.uint8(1)
-            covered = smoothstep(_THIRD, _DENSE, _mean_around(landed, y, x, ring, height, width))
+            count = np.float32(3) - (_ONE if ring == 0 and (x == 0 or x == width - 1) else _ZERO)
+            density = _sum_around(landed, y + 2, x + 2) / (count * rows)
+            covered = smoothstep(_THIRD, _DENSE, density) if density < _DENSE else _ONE
             scale = _ONE / cell[3] if cell[3] != _ZERO else _ZERO
             u, v, rank = cell[0] * scale, cell[1] * scale, cell[2] * scale
             scale = _ONE / cell[7] if cell[7] != _ZERO else _ZERO
@@ -294,8 +306,10 @@ def compose(
                 u, v, rank = near[0], near[1], near[2]
                 far_u, far_v, far_rank = u, v, rank
             spread = rank - far_rank
-            area = (cell[8] - mass * far_rank) / max(spread, _LEAST_SPREAD)
-            shared = smoothstep(_THIRD, _ONE, spread) * (_ONE - min(max(area, _ZERO), _ONE))
+            shared = _ZERO
+            if spread > _THIRD:
+                area = (cell[8] - mass * far_rank) / spread
+                shared = smoothstep(_THIRD, _ONE, spread) * (_ONE - min(max(area, _ZERO), _ONE))
             at = (y * width + x) * 4
             if u != _ZERO or v != _ZERO:
                 _look_up(wide, flat, pad, np.float32(x) - u, np.float32(y) - v, out, at)
@@ -311,114 +325,3 @@ def compose(
                 weight = np.exp(np.float32(-2) * min(rank, np.float32(20)))
                 known[y, x] = min(mass, _ONE) * covered * weight + _LEAST_KNOWN
     return any_hole, any_seam
-
-
-@compiled
-def _halved(fine: Array) -> Array:
-    height, width = fine.shape[0], fine.shape[1]
-    coarse = np.empty(((height + 1) // 2, (width + 1) // 2, 4), np.float32)
-    for y in range(coarse.shape[0]):
-        last_row = min(2 * y + 1, height - 1)
-        for x in range(coarse.shape[1]):
-            last_column = min(2 * x + 1, width - 1)
-            # A cell cut off by the edge is the mean of what is left of it, which repeating gives as well.
-            for c in range(4):
-                coarse[y, x, c] = np.float32(0.25) * (
-                    fine[2 * y, 2 * x, c]
-                    + fine[2 * y, last_column, c]
-                    + fine[last_row, 2 * x, c]
-                    + fine[last_row, last_column, c]
-                )
-    return coarse
-
-
-@compiled
-def _add_coarser(fine: Array, coarse: Array) -> None:
-    """Add a faint share of the next coarser level, bilinearly: decisive in holes, invisible elsewhere."""
-    height, width = fine.shape[0], fine.shape[1]
-    coarse_height, coarse_width = coarse.shape[0], coarse.shape[1]
-    y_scale, x_scale = np.float32(coarse_height) / np.float32(height), np.float32(coarse_width) / np.float32(width)
-    for y in range(height):
-        place = max((np.float32(y) + _HALF) * y_scale - _HALF, _ZERO)
-        top = int(place)
-        down = place - np.float32(top)
-        bottom = min(top + 1, coarse_height - 1)
-        for x in range(width):
-            place = max((np.float32(x) + _HALF) * x_scale - _HALF, _ZERO)
-            left = int(place)
-            share = place - np.float32(left)
-            right = min(left + 1, coarse_width - 1)
-            for c in range(4):
-                upper = coarse[top, left, c] + share * (coarse[top, right, c] - coarse[top, left, c])
-                lower = coarse[bottom, left, c] + share * (coarse[bottom, right, c] - coarse[bottom, left, c])
-                fine[y, x, c] += _FAINT * (upper + down * (lower - upper))
-
-
-@compiled
-def fill(image: Array, known: Array, levels: int, filled: Array) -> None:
-    """`projection.fill` of a picture (H, W, 4) into ``filled``."""
-    height, width = known.shape
-    for y in range(height):
-        for x in range(width):
-            weight = known[y, x]
-            for c in range(3):
-                filled[y, x, c] = image[y, x, c] * weight
-            filled[y, x, 3] = weight
-    pyramid = [filled]
-    for _ in range(levels):
-        if min(pyramid[-1].shape[0], pyramid[-1].shape[1]) < 2:
-            break
-        pyramid.append(_halved(pyramid[-1]))
-    for level in range(len(pyramid) - 2, -1, -1):
-        _add_coarser(pyramid[level], pyramid[level + 1])
-    for y in range(height):
-        for x in range(width):
-            scale = _ONE / max(filled[y, x, 3], _TINY)
-            for c in range(3):
-                filled[y, x, c] *= scale
-
-
-@compiled
-def open_gate(hole: Array, seam: Array, still: Array, side: int, gate: Array, wanted: Array) -> bool:
-    """How far a correction may count, (H, W), and the tiles of ``side`` pixels where it does so for a moving pixel.
-
-    The defect, a hole or a seam, spreads by a maximum over 5 x 5 and a mean over 3 x 3 pixels. False if there is none.
-    """
-    height, width = hole.shape
-    spread, across = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    present = np.zeros(height, np.uint8)
-    for y in range(height):
-        for x in range(width):
-            shared = min(np.float32(4) * seam[y, x] * (_ONE - seam[y, x]), _ONE)
-            defect = max(hole[y, x], shared)
-            if defect > _ZERO:
-                present[y] = 1
-                for column in range(max(x - 2, 0), min(x + 3, width)):
-                    across[y, column] = max(across[y, column], defect)
-    gate.fill(_ZERO)
-    wanted.fill(0)
-    if present.max() == 0:
-        return False
-    reached = np.zeros(height, np.uint8)
-    for y in range(height):
-        if present[y]:
-            for row in range(max(y - 2, 0), min(y + 3, height)):
-                reached[row] = 1
-                for x in range(width):
-                    spread[row, x] = max(spread[row, x], across[y, x])
-    for y in range(height):
-        above, below = max(y - 1, 0), min(y + 1, height - 1)
-        if not (reached[above] or reached[y] or reached[below]):
-            continue
-        for x in range(width):
-            first, last = max(x - 1, 0), min(x + 1, width - 1)
-            total = _ZERO
-            for row in range(above, below + 1):
-                for column in range(first, last + 1):
-                    total += spread[row, column]
-            if total > _ZERO:
-                mean = total / np.float32((below + 1 - above) * (last + 1 - first))
-                gate[y, x] = smoothstep(_ZERO, _HALF, mean)
-                if not still[y, x]:
-                    wanted[y // side, x // side] = 1
-    return True

@@ -10,6 +10,7 @@ works: it fills holes smoothly from what lies behind.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -255,7 +256,10 @@ class Renderer(ModelMixin, ConfigMixin):
         maps = [draft.picture * 2 - 1, draft.filled * 2 - 1, draft.hole, draft.seam, importance.clamp(max=16) / 8]
         stacked = _padded(torch.cat(maps, 1), self.multiple)
         warped = self._splat(features, _padded(flow, self.multiple), _padded(importance, self.multiple))
-        decoded = decode_where(self.decoder, stacked, warped, _padded(draft.gate, self.multiple))
+        # On a GPU frames are drawn, though not trained, in half precision.
+        half = stacked.is_cuda and not torch.is_grad_enabled()
+        with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
+            decoded = decode_where(self.decoder, stacked, warped, _padded(draft.gate, self.multiple)).float()
         correction, show = decoded[..., :height, :width].split([3, 1], 1)
         # From the share that shows without training, by an additive change of its logit.
         base = torch.logit(draft.hole, eps=0.02)
