@@ -30,7 +30,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gid.animate import animate
-from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, xt_slice
+from gid.evaluation.remembered import Remembered, fingerprint
+from gid.evaluation.sheets import contact_sheet, heatmap, labelled, sliced
+from gid.loading import resolve_weights
 from gid.photo import load_photo
 from gid.pipeline import GIDPipeline, load_pipeline
 from gid.spectrum import SpectralVolume
@@ -38,8 +40,8 @@ from gid.strength import automatic_strength
 
 logger = logging.getLogger("benchmarks.generalisation")
 LIMIT = 0.2
-SIDE = 320  # of rendered frames: enough for a slice
-FRAMES = 75
+SIDE = 256  # of rendered frames: enough for a slice
+FRAMES = 50
 TILE = (168, 112)
 BRIGHT = 6.0  # thousandths of the side shown brightest in every map, so that photographs compare
 Picture = NDArray[np.uint8]
@@ -104,16 +106,6 @@ def measure(photograph: Photograph, volume: SpectralVolume) -> Result:
     )
 
 
-def liveliest_row(photo: Tensor, energy: Tensor) -> int:
-    """The row of pixels whose motion shows most: much motion across much contrast."""
-    height, width = photo.shape[-2:]
-    moving = torch.nn.functional.interpolate(energy[None, None], (height, width), mode="bilinear")[0, 0]
-    contrast = photo.mean(0).diff(dim=1).abs()
-    score = (moving[:, 1:] * contrast).mean(1)
-    margin = height // 10
-    return margin + int(score[margin : height - margin].argmax())
-
-
 def tiles(
     photograph: Photograph, photo: Tensor, volume: SpectralVolume, result: Result, pipeline: GIDPipeline
 ) -> list[Picture]:
@@ -131,22 +123,14 @@ def tiles(
             )
         )
     )
-    row = liveliest_row(photo, energy)
-    slices = xt_slice(as_frames(frames), row)
-    marked = as_picture(photo).copy()
-    marked[row : row + 1] = (255, 64, 64)
+    marked, line = sliced(photo, energy, frames)
     title = photograph.name if photograph.moves else f"{photograph.name} (still)"
     chosen = [
         labelled(fitted(marked), title),
         labelled(fitted(heatmap(energy, photo, BRIGHT)), f"{result.shown:.2f}  x{result.strength:.2f}"),
-        fitted(slices, crop=False),
+        fitted(line, crop=False),
     ]
     return [framed(tile, verdict(result) == "") for tile in chosen]
-
-
-def as_frames(frames: Tensor) -> Picture:
-    """(N, 3, H, W) in [0, 1] -> (N, H, W, 3) uint8."""
-    return np.ascontiguousarray(frames.clamp(0, 1).mul(255).round().to(torch.uint8).movedim(1, -1).numpy())
 
 
 def fitted(picture: Picture, crop: bool = True) -> Picture:
@@ -242,12 +226,16 @@ def read_notes(path: Path) -> dict[str, str]:
         return {row["photo"]: row["note"] for row in csv.DictReader(lines)}
 
 
-def sample(folder: Path, photographs: Sequence[Photograph], pipeline: GIDPipeline) -> list[SpectralVolume]:
-    """Predicted motion of every photograph, seed 0."""
+def sample(
+    folder: Path, photographs: Sequence[Photograph], pipeline: GIDPipeline, kept: Path, weights: str
+) -> list[SpectralVolume]:
+    """Predicted motion of every photograph, seed 0; kept, by weights, so that a run may be interrupted."""
+    key = fingerprint(resolve_weights(weights), "photographs")
+    model = Remembered(lambda photo, seed: pipeline(photo, seed=seed).volumes[0], kept, key)
     volumes = []
     for photograph in tqdm(photographs, desc="predicting motion", unit="photo"):
         photo = load_photo(folder / photograph.file, max_side=512)
-        volumes.append(pipeline(photo, seed=0).volumes[0])
+        volumes.append(model(photo, seed=0).volumes[0])
     return volumes
 
 
@@ -263,7 +251,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     photographs = sorted(read_manifest(options.photos), key=lambda p: (not p.moves, p.category, p.name))
     pipeline = load_pipeline(options.weights)
-    volumes = sample(options.photos, photographs, pipeline)
+    volumes = sample(options.photos, photographs, pipeline, options.out / "motions", options.weights)
     results = [measure(p, v) for p, v in zip(photographs, volumes, strict=True)]
     global _moving_mean
     _moving_mean = criterion(results)[0]

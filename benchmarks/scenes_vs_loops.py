@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("loops", type=Path)
     parser.add_argument("--scenes", type=int, default=150)
     parser.add_argument("--rendered", type=int, default=20, help="how many of the scenes are also measured by flow")
+    parser.add_argument("--every", type=int, default=3, help="measure every n-th frame of a loop, as of a scene")
     parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("-o", "--output", type=Path, default=Path("scenes_vs_loops.png"))
     options = parser.parse_args()
@@ -163,7 +164,7 @@ def main() -> None:
         raise SystemExit(f"{options.loops} holds no .mp4 loops")
     rows: dict[str, list[Figures]] = {"loops, flow": [], "scenes, flow": [], "scenes, exact": []}
     for clip in tqdm(clips, desc="loops"):
-        rows["loops, flow"].append(figures(flow_spectrum(list(iio.imread(clip, plugin="pyav")[:150]))))
+        rows["loops, flow"].append(figures(flow_spectrum(list(iio.imread(clip, plugin="pyav")[: 150 : options.every]))))
     made = (generate_scene(options.seed + i) for i in range(10 * options.scenes))
     movers = (scene for scene in made if scene.kind != "still")
     for number in tqdm(range(options.scenes), desc="scenes"):

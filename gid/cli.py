@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from gid.cli_convert import convert
-from gid.cli_hub import push
+from gid.cli_evaluate import evaluate
 from gid.cli_stages import DataGroup, TrainGroup
 from gid.options import MotionOptions, RenderOptions, strength_from_text
 from gid.poke_command import export, poke
@@ -230,58 +230,7 @@ def extract(
     typer.echo(str(output))
 
 
-@app.command()
-@one_sentence
-def evaluate(
-    clips: Annotated[Path, typer.Argument(help="Folder of looping clips from a still camera.", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the report; made if missing.", show_default=False)
-    ],
-    all_clips: Annotated[bool, typer.Option("--all", help="Every clip, not only the third held out.")] = False,
-    seeds: Annotated[int, typer.Option(help="How many seeds are sampled for each photo.")] = 3,
-    starts: Annotated[int, typer.Option(help="How many frames of each clip serve as the photo.")] = 3,
-    steps: Steps = MotionOptions.steps,
-    guidance: Guidance = MotionOptions.guidance,
-    render: Annotated[bool, typer.Option(help="Also render a loop of each and judge its seam.")] = True,
-    weights: Weights = "embedded",
-    device: Device = "auto",
-) -> None:
-    """Compare predicted with measured motion on clips, beside baselines, and print the table."""
-    MotionOptions(0, steps, guidance)
-    if seeds < 1 or starts < 1:
-        raise ValueError(f"{seeds} seeds and {starts} starts asked for; at least one of each is needed")
-
-    import torch
-    from torch import Tensor
-
-    from gid.animate import animate as render_frames
-    from gid.data.videos import held_out, measured_pairs
-    from gid.evaluation.report import evaluate as judge
-    from gid.spectrum import SpectralVolume
-
-    pairs = measured_pairs(clips, output / "pairs", starts)
-    chosen = {pair.clip for pair in pairs} if all_clips else held_out(pair.clip for pair in pairs)
-    pipeline = load(weights, device)
-
-    def predict(photo: Tensor, *, seed: int) -> Any:
-        return pipeline(photo, seed=seed, steps=steps, guidance_scale=guidance)
-
-    def frames(photo: Tensor, volume: SpectralVolume) -> Tensor:
-        return torch.cat([chunk.cpu() for chunk in render_frames(photo.to(pipeline.device), volume, pipeline.renderer)])
-
-    report = judge(
-        predict,
-        [pair for pair in pairs if pair.clip in chosen],
-        tuple(range(seeds)),
-        output,
-        [pair for pair in pairs if pair.clip not in chosen] or None,
-        frames if render else None,
-        weights,
-    )
-    typer.echo(report.markdown())
-
-
-app.command()(one_sentence(push))
+app.command()(one_sentence(evaluate))
 app.command()(one_sentence(poke))
 app.command()(one_sentence(export))
 app.command()(one_sentence(convert))

@@ -17,6 +17,7 @@ from scipy import ndimage, stats
 
 from gid.data.videos import Pair
 from gid.evaluation.baselines import BASELINES, baseline_energy
+from gid.evaluation.edges import chance_distance, edge_distance, image_edges, motion_edges
 from gid.evaluation.metrics import (
     background_leakage,
     band_differences,
@@ -27,11 +28,12 @@ from gid.evaluation.metrics import (
     motion_energy_correlation,
     psnr,
     seam_ratio,
+    spectral_shape_distance,
     temporal_sharpness,
 )
 from gid.evaluation.rendering import judge_loop, still_mask
 from gid.evaluation.report import Report, evaluate
-from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, xt_slice
+from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, liveliest_row, sliced, xt_slice
 from gid.spectrum import SpectralVolume
 
 # -- energy maps --------------------------------------------------------------------------------------------------
@@ -97,6 +99,28 @@ def test_spectral_distance_in_decibels() -> None:
     # Empty bands are held 40 dB under the strongest.
     assert band_differences(torch.zeros(2), torch.tensor([1.0, 0.0])).tolist() == pytest.approx([-40.0, 0.0])
     assert math.isnan(log_spectral_distance(torch.ones(3), torch.zeros(3)))
+
+
+@pytest.mark.parametrize("factor", [0.03, 0.5, 1.0, 7.0])
+def test_spectral_shape_ignores_strength(factor: float) -> None:
+    measured = torch.tensor([9.0, 1.0, 0.5, 0.2])
+    distance, found = spectral_shape_distance(measured * factor, measured)
+    assert distance < 0.2
+    assert found * factor == pytest.approx(1.0, rel=0.02)
+
+
+def test_spectral_shape_is_the_spread_in_decibels() -> None:
+    """Without floor in reach, the best factor removes the mean difference: the standard deviation is left."""
+    measured = torch.tensor([1.0, 1.0, 1.0, 1.0])
+    predicted = torch.tensor([1.0, 2.0, 4.0, 0.5])
+    decibels = 20 * np.log10([2.0, 4.0, 0.5])
+    distance, _ = spectral_shape_distance(predicted, measured)
+    assert distance == pytest.approx(decibels.std(), abs=0.02)
+    assert distance <= log_spectral_distance(predicted, measured)
+    still, factor = spectral_shape_distance(torch.zeros(4), measured)
+    assert still == log_spectral_distance(torch.zeros(4), measured)
+    assert math.isnan(factor)
+    assert math.isnan(spectral_shape_distance(measured, torch.zeros(4))[0])
 
 
 def _volume(field: torch.Tensor, size: tuple[int, int] | None = None) -> SpectralVolume:
@@ -281,6 +305,21 @@ def test_xt_slice_and_labels() -> None:
         as_picture(np.zeros((4, 4), np.uint8))
 
 
+def test_the_liveliest_row_is_where_contrast_moves() -> None:
+    photo = torch.full((3, 40, 60), 0.5)
+    photo[:, 10:12, ::2] = 1.0  # contrast that stands still
+    photo[:, 24:26, ::2] = 1.0
+    energy = torch.zeros(20, 30)
+    energy[11:15] = 1.0  # motion about rows 22 to 30, of which only two have contrast
+    row = liveliest_row(photo, energy)
+    assert row in (24, 25)
+    frames = torch.rand(7, 3, 40, 60, generator=torch.Generator().manual_seed(0))
+    marked, line = sliced(photo, energy, frames)
+    assert (marked[row] == (255, 64, 64)).all()
+    assert line.shape == (7, 60, 3)
+    np.testing.assert_array_equal(line[3], as_picture(frames[3])[row])
+
+
 # -- report -------------------------------------------------------------------------------------------------------
 
 
@@ -333,7 +372,7 @@ def test_report_of_an_oracle(pairs: list[Pair], tmp_path: Path) -> None:
     assert report.rows[1].scores["leakage"] == pytest.approx(1.0)
     assert report.rendering["worst_still_error"] == 0.0
     files = {file.name for file in (tmp_path / "out").iterdir()}
-    assert files == {"report.md", "report.json", "spectrum.png", "fern.png", "candle.png"}
+    assert files == {"report.md", "report.json", "spectrum.png", "fern.png", "candle.png", "slices.png"}
     with Image.open(tmp_path / "out" / "fern.png") as sheet:
         # Two photos, each beside measured and two predictions, 96x64 with gaps of 2.
         assert sheet.size == (4 * 98 - 2, 2 * 66 - 2)
@@ -365,3 +404,20 @@ def test_report_needs_something(pairs: list[Pair]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         evaluate(_Oracle(pairs), pairs, ())
     assert isinstance(evaluate(_Oracle(pairs), pairs[:1], (0,)), Report)
+
+
+# -- edges --------------------------------------------------------------------------------------------------------
+
+
+def test_edges_of_a_disc_lie_on_its_rim() -> None:
+    rows, columns = torch.meshgrid(torch.arange(80.0), torch.arange(120.0), indexing="ij")
+    radius = torch.hypot(rows - 40, columns - 60)
+    photo = (0.2 + 0.6 * (radius < 22).float()).repeat(3, 1, 1)
+    rim = image_edges(photo)
+    assert np.abs(radius.numpy()[rim] - 22).max() < 2
+    moving = torch.stack([(radius < 22).float() * 3, torch.zeros_like(radius)])
+    assert edge_distance(motion_edges(moving), rim) < 1.5
+    too_wide = torch.stack([(radius < 27).float() * 3, torch.zeros_like(radius)])
+    assert edge_distance(motion_edges(too_wide), rim) == pytest.approx(5.0, abs=1.0)
+    assert chance_distance(rim) == pytest.approx(float((radius - 22).abs().mean()), abs=1.0)
+    assert math.isnan(edge_distance(motion_edges(moving * 0), rim)), "nothing moves"

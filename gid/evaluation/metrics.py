@@ -70,6 +70,28 @@ def log_spectral_distance(predicted: Tensor, measured: Tensor) -> float:
     return float(band_differences(predicted[1:], measured[1:]).square().mean().sqrt())
 
 
+def spectral_shape_distance(predicted: Tensor, measured: Tensor) -> tuple[float, float]:
+    """The log-spectral distance that is left after the best single factor a clip, in dB, and that factor.
+
+    A prediction that is too strong or too weak misses every band by the same number of decibels; what is left tells
+    whether the bands stand in the right proportion. Factors from 1/100 to 100 are tried, a quarter of a decibel apart.
+
+    Returns:
+        (distance in dB, factor); (NaN, NaN) if the measured one is empty, (its distance, NaN) if the predicted one is.
+    """
+    p, m = predicted[1:].double(), measured[1:].double()
+    if not float(m.max()) > 0:
+        return math.nan, math.nan
+    if not float(p.max()) > 0:
+        return log_spectral_distance(predicted, measured), math.nan
+    gains = 10 ** (torch.arange(-160, 161, dtype=torch.float64) / 80)
+    # A first guess by the sums, so that any two spectra come within reach of the factors tried.
+    gains = gains * float(m.sum() / p.sum())
+    distances = torch.tensor([float(band_differences(p * float(g), m).square().mean().sqrt()) for g in gains])
+    best = int(distances.argmin())
+    return float(distances[best]), float(gains[best])
+
+
 def direction_agreement(predicted: SpectralVolume, measured: SpectralVolume) -> float:
     """Mean cos(2 angle) between the main axes of motion, weighted by how strongly the measured one has an axis.
 

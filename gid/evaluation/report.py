@@ -23,7 +23,7 @@ from gid.data.videos import Pair
 from gid.evaluation import metrics
 from gid.evaluation.baselines import BASELINES, baseline_energy
 from gid.evaluation.rendering import judge_loop
-from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, save_picture
+from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, save_picture, sliced
 from gid.spectrum import SpectralVolume
 from gid.video import written_beside
 
@@ -34,12 +34,19 @@ COLUMNS = {
     "correlation": ("correlation", "{:.2f}"),
     "leakage": ("leakage (median)", "{:.2f}"),
     "spectral_distance": ("spectral distance, dB", "{:.1f}"),
+    "spectral_shape": ("after the best factor a clip, dB", "{:.1f}"),
     "strength": ("strength", "{:.2f}"),
     "direction": ("direction", "{:.2f}"),
     "coherence": ("coherence length", "{:.3f}"),
     "seam": ("seam", "{:.2f}"),
     "diversity": ("diversity", "{:.2f}"),
 }
+
+
+# Pairs and the model's motions of each -> further rows: name -> volumes of each pair.
+Ablations = Callable[
+    [Sequence[Pair], Sequence[Sequence[SpectralVolume]]], Mapping[str, Sequence[Sequence[SpectralVolume]]]
+]
 
 
 class MotionModel(Protocol):
@@ -116,6 +123,8 @@ def evaluate(
     reference_pairs: Sequence[Pair] | None = None,
     render: Callable[[Tensor, SpectralVolume], Tensor] | None = None,
     name: str = "model",
+    ablations: Callable[[Sequence[Pair], Sequence[Sequence[SpectralVolume]]], Mapping[str, Sequence[Any]]]
+    | None = None,
 ) -> Report:
     """Compare a model's motion with the measured one, beside baselines that need no learning.
 
@@ -128,6 +137,8 @@ def evaluate(
             stands in for the spectrum that the other baselines lack.
         render: photo and volume -> frames (N, 3, H, W) of a loop; judged on the first seed of each pair.
         name: the model's row.
+        ablations: pairs and sampled motions -> further rows, name -> volumes of each pair; they stand in for baselines
+            of the same name.
 
     Returns:
         The report.
@@ -146,21 +157,29 @@ def evaluate(
     if reference_pairs:
         mean_map = _mean([p.volume.resize(*_map_size(pairs[0])).motion_energy() for p in reference_pairs])
         maps["mean training map"] = [mean_map] * len(pairs)
-    rows += [_baseline_row(key, pairs, energies, spectrum) for key, energies in maps.items()]
+    others = {} if ablations is None else ablations(pairs, sampled)
+    rows += [_baseline_row(key, pairs, energies, spectrum) for key, energies in maps.items() if key not in others]
+    rows += [_model_row(key, pairs, volumes) for key, volumes in others.items()]
     rows.append(_measured_row(pairs))
     bands = {
         name: _mean([v.band_amplitudes() for volumes in sampled for v in volumes]).tolist(),
         "measured": _mean([p.volume.band_amplitudes() for p in pairs]).tolist(),
     }
+    rendering: dict[str, float] = {}
+    slices: list[np.ndarray] = []
+    if render is not None:
+        rendering, slices = _rendering(render, pairs, sampled)
     report = Report(
         rows,
         bands,
         pairs[0].volume.frequencies.tolist(),
         {"seeds": list(seeds), "pairs": len(pairs), "clips": sorted({p.clip for p in pairs})},
-        _rendering(render, pairs, sampled) if render is not None else {},
+        rendering,
     )
     if out_dir is not None:
         _write(report, pairs, sampled, Path(out_dir))
+        if slices:
+            save_picture(Path(out_dir) / "slices.png", contact_sheet(slices, columns=4))
     return report
 
 
@@ -190,10 +209,11 @@ def _volume_scores(predicted: SpectralVolume, measured: SpectralVolume) -> dict[
         "correlation": metrics.motion_energy_correlation(energy, truth),
         "leakage": metrics.background_leakage(energy, truth),
         "spectral_distance": metrics.log_spectral_distance(predicted.band_amplitudes(), measured.band_amplitudes()),
+        "spectral_shape": metrics.spectral_shape_distance(predicted.band_amplitudes(), measured.band_amplitudes())[0],
         "strength": float(energy.mean() / truth.mean()) if float(truth.mean()) > 0 else math.nan,
         "direction": metrics.direction_agreement(predicted, measured),
-        "coherence": metrics.coherence_length(predicted),
-        "seam": metrics.seam_ratio(predicted.resize(32, 56).trajectories()),
+        "coherence": metrics.coherence_length(predicted) if bool(energy.any()) else math.nan,
+        "seam": metrics.seam_ratio(predicted.resize(32, 56).trajectories()) if bool(energy.any()) else math.nan,
     }
 
 
@@ -208,6 +228,7 @@ def _baseline_row(name: str, pairs: Sequence[Pair], energies: Sequence[Tensor], 
         if spectrum is not None:
             amplitude = torch.zeros_like(spectrum) if name == "still" else spectrum
             one["spectral_distance"] = metrics.log_spectral_distance(amplitude, pair.volume.band_amplitudes())
+            one["spectral_shape"] = metrics.spectral_shape_distance(amplitude, pair.volume.band_amplitudes())[0]
         scores.append(one)
     return _row(name, pairs, scores)
 
@@ -235,27 +256,37 @@ def _rendering(
     render: Callable[[Tensor, SpectralVolume], Tensor],
     pairs: Sequence[Pair],
     sampled: Sequence[Sequence[SpectralVolume]],
-) -> dict[str, float]:
-    results = []
+) -> tuple[dict[str, float], list[np.ndarray]]:
+    """Mean scores of the rendered loops, and photo and X-t slice of the first loop of each scene."""
+    results, slices, seen = [], [], set()
     with torch.inference_mode():
         for pair, volumes in tqdm(list(zip(pairs, sampled, strict=True)), desc="rendering", unit="loop"):
-            results.append(asdict(judge_loop(_photo(pair), volumes[0], render(_photo(pair), volumes[0]))))
+            frames = render(_photo(pair), volumes[0])
+            results.append(asdict(judge_loop(_photo(pair), volumes[0], frames)))
+            if pair.scene not in seen:
+                seen.add(pair.scene)
+                slices += sliced(_photo(pair), volumes[0].motion_energy(), frames)
     means = {key: float(np.mean([one[key] for one in results])) for key in results[0]}
     # Of what must hold for every loop, the worst one is told.
     means["worst_seam"] = max(one["seam"] for one in results)
     means["worst_first_frame_psnr"] = min(one["first_frame_psnr"] for one in results)
     means["worst_still_error"] = max(one["still_error"] for one in results)
-    return means
+    return means, slices
 
 
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
-def _write(report: Report, pairs: Sequence[Pair], sampled: Sequence[Sequence[SpectralVolume]], folder: Path) -> None:
+def write_tables(report: Report, folder: Path) -> None:
+    """Write report.md and report.json into a folder, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in (("report.md", report.markdown()), ("report.json", report.to_json())):
         with written_beside(folder / file) as partial:
             partial.write_text(text, encoding="utf-8")
+
+
+def _write(report: Report, pairs: Sequence[Pair], sampled: Sequence[Sequence[SpectralVolume]], folder: Path) -> None:
+    write_tables(report, folder)
     save_picture(folder / "spectrum.png", spectrum_plot(report.bands, report.frequencies))
     scenes: dict[str, list[int]] = defaultdict(list)
     for index, pair in enumerate(pairs):

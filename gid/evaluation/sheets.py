@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
@@ -116,6 +117,25 @@ def xt_slice(frames: NDArray[np.uint8], row: int) -> Picture:
     if frames.ndim != 4 or not 0 <= row < frames.shape[1]:
         raise ValueError(f"row {row} of frames {frames.shape}: the frames must be (T, H, W, 3) and hold that row")
     return np.ascontiguousarray(frames[:, row])
+
+
+def liveliest_row(photo: Tensor, energy: Tensor) -> int:
+    """The row of a photo (3, H, W) whose motion shows most: much energy (h, w) across much contrast, off the edges."""
+    height, width = photo.shape[-2:]
+    moving = F.interpolate(energy[None, None].float(), (height, width), mode="bilinear")[0, 0]
+    contrast = photo.float().mean(0).diff(dim=1).abs()
+    score = (moving[:, 1:] * contrast).mean(1)
+    margin = height // 10
+    return margin + int(score[margin : height - margin].argmax())
+
+
+def sliced(photo: Tensor, energy: Tensor, frames: Tensor) -> list[Picture]:
+    """The photo (3, H, W) with its liveliest row in red, and that row over the frames (N, 3, H, W), time downwards."""
+    row = liveliest_row(photo, energy)
+    marked = as_picture(photo).copy()
+    marked[row] = (255, 64, 64)
+    line = frames[:, :, row].movedim(1, -1)
+    return [marked, as_picture(line.movedim(-1, 0))]
 
 
 def save_picture(path: str | Path, image: Picture) -> Path:
