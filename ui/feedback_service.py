@@ -146,7 +146,7 @@ class FeedbackService:
             predictor = Predictor.from_pretrained(weights, device)
         except Exception as error:  # damaged files raise whatever their reader raises
             logger.warning("rich feedback has no weights", exc_info=True)
-            return cls(None, shown, f"{shown} cannot be loaded ({str(error).replace(weights, shown)})")
+            return cls(None, shown, str(error).replace(weights, shown) or type(error).__name__)
         predictor.name = shown
         return cls(predictor, shown)
 

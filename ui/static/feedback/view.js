@@ -79,9 +79,10 @@ export class FeedbackView {
     this.status = this.root.querySelector(".rahf-status");
     this.items = new Map();
     this.generation = 0;
-    // Two views share a page: radio buttons go by name.
+    // Views may share a page, and of all radio buttons of one name only one is checked: names first, then the choice.
     const group = `rahf-map-${Math.random().toString(36).slice(2)}`;
     for (const radio of this.root.querySelectorAll("input[type=radio]")) radio.name = group;
+    this.root.querySelector("input[type=radio][value=both]").checked = true;
     this.root.querySelector(".rahf-tools").addEventListener("input", () => this.apply());
     this.legend();
     this.clear();
