@@ -12,6 +12,7 @@ import typer
 
 from gid.cli_convert import convert
 from gid.cli_evaluate import evaluate
+from gid.cli_hub import push
 from gid.cli_stages import DataGroup, TrainGroup
 from gid.options import MotionOptions, RenderOptions, strength_from_text
 from gid.poke_command import export, poke
@@ -231,6 +232,7 @@ def extract(
 
 
 app.command()(one_sentence(evaluate))
+app.command()(one_sentence(push))
 app.command()(one_sentence(poke))
 app.command()(one_sentence(export))
 app.command()(one_sentence(convert))
