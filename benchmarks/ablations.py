@@ -78,8 +78,8 @@ def main() -> None:
         "",
         f"{len(report.settings['clips'])} clips ({', '.join(report.settings['clips'])}), {report.settings['pairs']} "
         f"photos, seeds {', '.join(map(str, report.settings['seeds']))}. Written by `python benchmarks/ablations.py`,",
-        "which says how. *Spectral distance* is that of the clip's mean spectrum, in dB a band; *after the best factor*",
-        "is what remains of it when the clip's motion is scaled as a whole: the difference between the two columns is",
+        "which says how. *Spectral distance* is that of the clip's mean spectrum, in dB a band; *after the best",
+        "factor* is what remains of it when the clip's motion is scaled as a whole: the difference between them is",
         "strength, the rest the shape of the spectrum.",
         "",
         report.markdown().partition("Rendered loops:")[0].rstrip(),
