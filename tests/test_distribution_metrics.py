@@ -118,7 +118,7 @@ def test_torchmetrics_agrees_on_the_same_network() -> None:
     metric.set_dtype(torch.float64)
     metric.update(real, real=True)
     metric.update(fake, real=False)
-    features = Features(lambda x: network(x.float()), scaling="uint8")
+    features = Features(network, scaling="unit")
     ours = frechet_distance(features.of_pictures(real), features.of_pictures(fake))
     assert ours == pytest.approx(float(metric.compute()), rel=1e-3)
 
