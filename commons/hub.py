@@ -155,18 +155,18 @@ class _Fetching:
         try:
             in_cache = self.hub.commit_in_cache(self.name.repo, self.name.revision) is not None
             listing = self.hub.listing(self.name.repo, self.name.revision, attempts=1 if in_cache else 3)
-        except NETWORK_ERRORS as error:
-            cached = None if _is_refused(error) else self._cached()
-            if cached is None:
-                raise explain(error, self.name, self.hub) from error
-            logger.warning("%s cannot be asked (%s); using the cached copy", self.hub.host, type(error).__name__)
-            return cached
         except HFValidationError as error:
             raise ValueError(f"{self.name} is no name of a Hub repository ({_line(error)}); check it") from error
         except ValueError as error:
             raise ValueError(
                 f"{self.hub.host} does not answer like a Hub ({_line(error)}); check HF_ENDPOINT"
             ) from error
+        except NETWORK_ERRORS as error:
+            cached = None if _is_refused(error) else self._cached()
+            if cached is None:
+                raise explain(error, self.name, self.hub) from error
+            logger.warning("%s cannot be asked (%s); using the cached copy", self.hub.host, type(error).__name__)
+            return cached
         try:
             return self._fetch(listing)
         except NETWORK_ERRORS as error:

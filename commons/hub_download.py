@@ -162,7 +162,7 @@ class Hub:
         blob.parent.mkdir(parents=True, exist_ok=True)
         partial = blob.with_name(f"{blob.name}.incomplete")
         for _ in range(2):  # what an earlier try left may be damaged: once more, from the start
-            self._stream(repo, commit, file, partial, progress)
+            self._stream_whole(repo, commit, file, partial, progress)
             if is_whole(partial, file):
                 os.replace(partial, blob)
                 return
@@ -172,6 +172,19 @@ class Hub:
             f"{file.path} of {repo} arrived damaged twice (its digest is not {file.digest[:12]}…); "
             "check the mirror or proxy in between, or try again later"
         )
+
+    def _stream_whole(self, repo: str, commit: str, file: RemoteFile, partial: Path, progress: Progress | None) -> None:
+        """Stream a file to its end, taken up again as long as each try brings something."""
+        while True:
+            before = partial.stat().st_size if partial.exists() else 0
+            try:
+                return self._stream(repo, commit, file, partial, progress)
+            except NETWORK_ERRORS as error:
+                brought = (partial.stat().st_size if partial.exists() else 0) - before
+                if brought <= 0 or status_of(error) is not None or getattr(error, "errno", None) is not None:
+                    raise
+                logger.warning("%s broke off after %d bytes; going on", file.path, brought)
+                time.sleep(PAUSE)
 
     def _stream(self, repo: str, commit: str, file: RemoteFile, partial: Path, progress: Progress | None) -> None:
         """Append what is missing of a file to ``partial``, and see it onto the disk."""

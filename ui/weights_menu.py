@@ -58,7 +58,9 @@ def started(load: Callable[[str, str], Service], name: str, device: str) -> tupl
 def fallback_note(name: str, problem: str) -> str:
     """What the page says when weights cannot be used; without paths of this machine."""
     said = problem.replace(str(Path(name).expanduser()), shown(name)).replace(str(Path.home()), "~")
-    return f"The weights `{shown(name)}` are not used: {said}. The embedded weights answer instead."
+    named = f"`{shown(name)}`"
+    said = named + said.removeprefix(shown(name)) if said.startswith(shown(name)) else f"{named} cannot be used: {said}"
+    return f"{said}. The embedded weights answer instead."
 
 
 def shown(name: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
+from huggingface_hub.utils import _http
 from safetensors.numpy import save
 
 from tests.hub.server import LocalHub, running_hub
@@ -19,16 +20,24 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
     """A fresh Hub; huggingface_hub talks to it, with an empty cache, without a token and without Xet."""
     with running_hub() as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.address)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}"
-        )
+        template = running.address + "/{repo_id}/resolve/{revision}/{filename}"
+        for module in (constants, file_download):  # versions before 1.0 keep a copy of their own
+            if hasattr(module, "HUGGINGFACE_CO_URL_TEMPLATE"):
+                monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GID_WEIGHTS", "RAHF_WEIGHTS"):
             monkeypatch.delenv(name, raising=False)
+        forget_session()
         yield running
+
+
+def forget_session() -> None:
+    """Versions of huggingface_hub before 1.0 look only once, when a session begins, whether they are offline."""
+    if hasattr(_http, "reset_sessions"):
+        _http.reset_sessions()
 
 
 def tensors(seed: int, count: int = 1000) -> bytes:

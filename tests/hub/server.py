@@ -264,7 +264,8 @@ class _Handler(BaseHTTPRequestHandler):
             sent = sent[:-1] + bytes([sent[-1] ^ 1])
         if fault.kind == "short":
             sent = sent[: fault.after]
-            headers.pop("Content-Range", None)
+            if "Content-Range" in headers:
+                headers["Content-Range"] = f"bytes {start}-{start + len(sent) - 1}/{whole}"
         self.send_response(206 if "Content-Range" in headers else 200)
         for name, value in {**headers, "Content-Length": str(len(sent))}.items():
             self.send_header(name, value)

@@ -25,7 +25,7 @@ from gid.cli import app as gid_app
 from gid.loading import EMBEDDED
 from gid.loading import KIND as GID
 from gid.model_card import LIBRARY
-from tests.hub.conftest import contents, gid_files, rahf_files, tensors, write
+from tests.hub.conftest import contents, forget_session, gid_files, rahf_files, tensors, write
 from tests.hub.server import READ_TOKEN, WRITE_TOKEN, Fault, LocalHub, sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,8 +173,10 @@ def test_who_may_not_write_is_told(
 
 def test_offline_and_out_of_reach(writer: LocalHub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    forget_session()
     assert "HF_HUB_OFFLINE" in push(folder, REPO, "--yes", "--license", "mit").output
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    forget_session()
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("commons.hub_download.PAUSE", 0)
     assert "was not published" in push(folder, REPO, "--yes", "--license", "mit").output
