@@ -98,21 +98,17 @@ class Auxiliary(nn.Module):
         width = model.config.text_width
         self.register_buffer("noun_rows", _rows(nouns, tokenizer, model.config.word_rows))
         self.register_buffer("colour_rows", _rows(colours, tokenizer, model.config.word_rows))
-        self.norm = nn.LayerNorm(width)
-        self.noun_match = nn.Linear(width, width)
-        self.colour_match = nn.Linear(width, width)
-        self.ground = nn.Parameter(torch.zeros(1, width))
         self.misaligned = nn.Linear(width, 1)
 
-    def forward(self, output: RAHFOutput, spelling: nn.Embedding, places: Places, words: WordEnds) -> dict[str, Tensor]:
-        """The losses `grounding` and `judging` of a model's output; `spelling` is its word embedding.
+    def forward(self, model: RAHF, output: RAHFOutput, places: Places, words: WordEnds) -> dict[str, Tensor]:
+        """The losses `grounding` and `judging` of a model's output.
 
         Raises ValueError for an output without words.
         """
         if output.visual is None or output.context is None:
             raise ValueError("the output holds no words to judge; call the model with targets")
         return {
-            "grounding": self.grounding(output.visual, spelling, places),
+            "grounding": self.grounding(model, output.visual, places),
             "judging": self.judging(output.context, words),
         }
 
@@ -123,12 +119,16 @@ class Auxiliary(nn.Module):
             return context.sum() * 0
         return F.binary_cross_entropy_with_logits(logits, words.marks)
 
-    def grounding(self, visual: Tensor, spelling: nn.Embedding, places: Places) -> Tensor:
-        """Cross-entropy of nouns plus that of colours, from visual tokens (B,1+g·g,C) and the word embedding."""
-        tokens = self.norm(visual[:, 1:])
-        noun_logits = self.noun_match(tokens) @ torch.cat([self.ground, spelling(self.noun_rows)]).T
-        colour_logits = self.colour_match(tokens) @ torch.cat([self.ground, spelling(self.colour_rows)]).T
-        return _entropy(noun_logits, places.nouns) + _entropy(colour_logits, places.colours)
+    def grounding(self, model: RAHF, visual: Tensor, places: Places) -> Tensor:
+        """Cross-entropy of nouns plus that of colours, by the model's own matching, from visual tokens (B,1+g·g,C)."""
+        if model.word_embedding is None or model.word_matching is None:
+            raise ValueError("tokens are matched with word embeddings; this model has none (word_rows is 0)")
+        matching, spelling, patches = model.word_matching, model.word_embedding.spelling, visual[:, 1:]
+        nouns = torch.cat([matching.ground, spelling(self.noun_rows)])
+        colours = torch.cat([matching.ground, spelling(self.colour_rows)])
+        return _entropy(matching.logits(patches, nouns, "noun"), places.nouns) + _entropy(
+            matching.logits(patches, colours, "colour"), places.colours
+        )
 
 
 def _rows(words: Sequence[str], tokenizer: TextTokenizer, rows: int) -> Tensor:

@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from .checkpoints import load_folder, save_folder
 from .config import HEATMAPS, PYRAMID, SCORES, WORDS, RAHFConfig
 from .heads import HeatmapHead, ScoreHead
+from .matching import WordMatching
 from .pyramid import PyramidTower
 from .word_embedding import WordEmbedding
 
@@ -81,6 +82,7 @@ class RAHF(
             self.vit = ViTModel(_vit_config(config), add_pooling_layer=config.vit_pooler)
         self.t5 = T5ForConditionalGeneration(_t5_config(config))
         self.word_embedding = WordEmbedding(config.word_rows, config.text_width) if config.word_rows else None
+        self.word_matching = WordMatching(config.text_width) if config.word_rows else None
         self.visual_token_projection = nn.Linear(config.vit_width, config.text_width)
         multi_head = config.variant == "multi_head"
         self.heatmap_predictor = nn.ModuleDict(
@@ -95,6 +97,17 @@ class RAHF(
                 for name in (SCORES if multi_head else (SHARED,))
             }
         )
+
+        if config.word_rows:
+            self._attend_to_the_same_word()
+
+    def _attend_to_the_same_word(self) -> None:
+        """Let the decoder begin by attending to what resembles its own input: the bytes of the word that it writes."""
+        weights = dict(self.t5.decoder.named_parameters())
+        for name, queries in weights.items():
+            if name.endswith("EncDecAttention.q.weight"):
+                with torch.no_grad():
+                    queries.copy_(weights[name.replace(".q.", ".k.")] * 0.2)
 
     @property
     def device(self) -> torch.device:
@@ -176,12 +189,19 @@ class RAHF(
         if len(visual) != len(text.ids):
             raise ValueError(f"{len(visual)} images came with {len(text.ids)} prompts; give one prompt an image")
         ids, mask = text.ids.to(visual.device), text.mask.to(visual.device)
-        embedded = torch.cat([visual, self._embed(ids)], dim=1)
+        text_tokens = self._embed(ids)
+        if self.word_embedding is not None and self.word_matching is not None:
+            to_visual, to_text = self.word_matching(visual, self.word_embedding.words(ids), mask)
+            visual, text_tokens = visual + to_visual, text_tokens + to_text
+        embedded = torch.cat([visual, text_tokens], dim=1)
         seen = torch.cat([mask.new_ones(visual.shape[:2]), mask], dim=1)
         hidden = self.t5.encoder(inputs_embeds=embedded, attention_mask=seen.long()).last_hidden_state
         count, grid = visual.shape[1], self.config.grid
         features = hidden[:, 1:count].transpose(1, 2).reshape(len(hidden), -1, grid, grid)
-        return Fused(features, hidden[:, count:], mask)
+        context = hidden[:, count:]
+        if self.word_embedding is not None:  # by which the decoder finds the word it is at
+            context = context + self.word_embedding(ids)
+        return Fused(features, context, mask)
 
     def decode(self, fused: Fused, targets: Tensor) -> Tensor:
         """Teacher forcing: logits (B,T,V), where [:, t] predicts targets[:, t] (B,T) from the targets before it.

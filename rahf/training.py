@@ -160,8 +160,7 @@ def _step(
         output = model(batch.images, batch.texts, targets=batch.targets.ids)
         found = losses(output, batch, tokenizer)
         if auxiliary is not None:
-            spelling = accelerator.unwrap_model(model).word_embedding.spelling
-            found |= auxiliary(output, spelling, batch.places, batch.ends)
+            found |= auxiliary(accelerator.unwrap_model(model), output, batch.places, batch.ends)
         total = weigh(found, config.weights)
     if not torch.isfinite(total):
         values = {name: float(loss) for name, loss in found.items()}

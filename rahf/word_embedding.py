@@ -76,10 +76,12 @@ class WordEmbedding(nn.Module):
         self.rows = rows
         self.spelling = nn.Embedding(rows, width)
         self.place = nn.Embedding(PLACES, width)
-        nn.init.normal_(self.spelling.weight, std=0.3)
-        nn.init.normal_(self.place.weight, std=0.5)
+        nn.init.normal_(self.spelling.weight, std=0.5)
+        nn.init.normal_(self.place.weight, std=1.0)
+
+    def words(self, ids: Tensor, causal: bool = False) -> Tensor:
+        """(B,L,width): the embedding of each byte's word alone."""
+        return self.spelling(spelling_hashes(ids, self.rows, causal)) * (ids >= FIRST_BYTE)[..., None]
 
     def forward(self, ids: Tensor, causal: bool = False) -> Tensor:
-        text = ids >= FIRST_BYTE
-        found = self.spelling(spelling_hashes(ids, self.rows, causal)) + self.place(ordinals(ids))
-        return found * text[..., None]
+        return self.words(ids, causal) + self.place(ordinals(ids)) * (ids >= FIRST_BYTE)[..., None]

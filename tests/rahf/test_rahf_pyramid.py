@@ -75,9 +75,9 @@ def test_grounding_is_the_mean_of_ground_and_objects(model: RAHF) -> None:
     places = Places(nouns, torch.full_like(nouns, UNKNOWN))
     tokens = F.layer_norm(visual[0, 1:], (CONFIG.text_width,))
     table = torch.cat([torch.zeros(1, CONFIG.text_width), model.word_embedding.spelling.weight[grounding.noun_rows]])
-    loss = F.cross_entropy(grounding.noun_match(tokens) @ table.T, nouns[0].clamp(min=0), reduction="none")
+    loss = F.cross_entropy(model.word_matching.keys["noun"](tokens) @ table.T, nouns[0].clamp(min=0), reduction="none")
     expected = (loss[:12].mean() + loss[12:14].mean()) / 2
-    torch.testing.assert_close(grounding.grounding(visual, model.word_embedding.spelling, places), expected)
+    torch.testing.assert_close(grounding.grounding(model, visual, places), expected)
 
 
 def test_words_end_at_their_last_byte(model: RAHF) -> None:
