@@ -168,3 +168,27 @@ def test_assembled_pipeline_samples_motion(stages: dict[str, Path], tmp_path: Pa
     assert volume.image_size == (160, 90)
     assert float(volume.motion_energy().max()) > 0
     assert not list(tmp_path.glob(".*"))
+
+
+def test_assembling_can_take_envelope_heads_of_other_runs(stages: dict[str, Path], tmp_path: Path) -> None:
+    from gid.models.renderer import Renderer, RendererConfig
+    from gid.training.assemble import AssembleConfig, assemble
+
+    Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))).save_pretrained(tmp_path / "renderer")
+    runs = (stages["envelope"], stages["envelope"])
+    out = assemble(
+        AssembleConfig(
+            stages["autoencoder"],
+            stages["attention"],
+            tmp_path / "renderer",
+            tmp_path / "weights",
+            envelope_run=runs,
+            half=False,
+        )
+    )
+    merged = PhotoEncoder.from_pretrained(out / "photo_encoder").eval()
+    before = PhotoEncoder.from_pretrained(stages["attention"] / "photo_encoder").eval()
+    photo = torch.rand(1, 3, 64, 64)
+    assert len(merged.envelope_head.heads) == 4
+    torch.testing.assert_close(merged(photo).log_envelope, before(photo).log_envelope)
+    torch.testing.assert_close(merged(photo).condition, before(photo).condition)

@@ -7,13 +7,14 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from gid.models.autoencoder import MotionAutoencoder
 from gid.models.denoiser import SpectralDenoiser
-from gid.models.photo_encoder import PhotoEncoder
+from gid.models.photo_encoder import EnvelopeEnsemble, EnvelopeHead, PhotoEncoder
 from gid.models.renderer import Renderer
 from gid.pipeline import GIDPipeline
 from gid.training.denoiser import noise_scheduler
@@ -32,8 +33,8 @@ class AssembleConfig:
         autoencoder_run: folder of stage 1.
         denoiser_run: folder of stage 3 or 4; its photo encoder holds the trained condition layers.
         renderer: folder of a renderer.
-        envelope_run: folder of stage 2 to take the envelope head from, if it was trained on after the denoiser; the
-            trunk must be the same.
+        envelope_run: folders of stage 2 to take the envelope heads from, if others than the denoiser's; all heads found
+            are averaged. They must be built alike, on the denoiser's trunk.
         out: folder to write.
         name: what motion files say of the model.
         half: store float16, which halves the files; they are computed in float32 all the same.
@@ -43,7 +44,7 @@ class AssembleConfig:
     denoiser_run: Path
     renderer: Path
     out: Path
-    envelope_run: Path | None = None
+    envelope_run: tuple[Path, ...] = ()
     name: str = "gid-small"
     half: bool = True
 
@@ -53,19 +54,12 @@ def assemble(config: AssembleConfig) -> Path:
 
     Raises:
         OSError: if a stage's folder holds no weights.
-        ValueError: if the envelope head belongs to another trunk.
+        ValueError: if the envelope heads belong to another trunk, or are built differently.
     """
     normalization, envelope = load_normalization(config.autoencoder_run)
     encoder = PhotoEncoder.from_pretrained(config.denoiser_run / "photo_encoder")
-    if config.envelope_run is not None:
-        newer = PhotoEncoder.from_pretrained(config.envelope_run / "photo_encoder")
-        if encoder.envelope_head is None or newer.envelope_head is None:
-            raise ValueError(f"{config.envelope_run} and {config.denoiser_run} must both have an envelope head")
-        known = newer.trunk.state_dict()
-        if any(not torch.equal(value, known[name]) for name, value in encoder.trunk.state_dict().items()):
-            raise ValueError(f"the trunk of {config.envelope_run} is another than that of {config.denoiser_run}")
-        newer.condition.load_state_dict(encoder.condition.state_dict())
-        encoder = newer
+    if config.envelope_run:
+        encoder = _with_heads(encoder, config.envelope_run)
     pipeline = GIDPipeline(
         autoencoder=MotionAutoencoder.from_pretrained(config.autoencoder_run / "autoencoder"),
         denoiser=SpectralDenoiser.from_pretrained(config.denoiser_run / "denoiser"),
@@ -97,3 +91,31 @@ def assemble(config: AssembleConfig) -> Path:
         if file.stat().st_size > MAX_FILE_BYTES:
             logger.warning("%s is over 10 MB: a plain push to a Space refuses it", file)
     return config.out
+
+
+def _with_heads(encoder: PhotoEncoder, runs: tuple[Path, ...]) -> PhotoEncoder:
+    """The same encoder with all the envelope heads of ``runs``, averaged."""
+    heads: list[EnvelopeHead] = []
+    known = encoder.trunk.state_dict()
+    shape: tuple[object, ...] | None = None
+    for run in runs:
+        other = PhotoEncoder.from_pretrained(run / "photo_encoder")
+        if other.envelope_head is None:
+            raise ValueError(f"{run} has no envelope head; name folders written by `gid train envelope`")
+        if any(not torch.equal(value, known[name]) for name, value in other.trunk.state_dict().items()):
+            raise ValueError(f"the trunk of {run} is another than the denoiser's; heads on it cannot be taken over")
+        fields = (other.config.base_channels, tuple(other.config.envelope_strides), other.config.relative)
+        if shape not in (None, fields):
+            raise ValueError(f"the head of {run} has sizes {fields}, the one before {shape}; heads must be built alike")
+        shape = fields
+        found = (
+            other.envelope_head.heads if isinstance(other.envelope_head, EnvelopeEnsemble) else [other.envelope_head]
+        )
+        heads += [cast("EnvelopeHead", head) for head in found]
+    settings = {**encoder.config, "members": len(heads), "base_channels": fields[0]}
+    settings |= {"envelope_strides": fields[1], "relative": fields[2]}
+    merged = PhotoEncoder(**{name: value for name, value in settings.items() if not name.startswith("_")})
+    merged.trunk = encoder.trunk
+    merged.condition.load_state_dict(encoder.condition.state_dict())
+    merged.envelope_head = heads[0] if len(heads) == 1 else EnvelopeEnsemble(heads)
+    return merged

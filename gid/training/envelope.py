@@ -40,6 +40,7 @@ class EnvelopeTrainingConfig(MixtureRunConfig):
         log_weight: weight of the Huber loss of the log envelope.
         correlation_weight: weight of one minus the correlation.
         leakage_weight: weight of the mean envelope where the picture stands still over the mean elsewhere.
+        init: folder of a photo encoder whose one envelope head is trained on; fresh ones without.
         members: heads; each is a run of ``steps`` steps in its own folder, with the next seed.
     """
 
@@ -47,6 +48,7 @@ class EnvelopeTrainingConfig(MixtureRunConfig):
     log_weight: float = 0.3
     correlation_weight: float = 1.0
     leakage_weight: float = 0.0
+    init: Path | None = None
     members: int = 1
     batch_size: int = 16
     steps: int = 150
@@ -114,7 +116,7 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
     """Train the envelope heads (and late trunk) and write ``photo_encoder/`` into ``config.out``.
 
     Raises:
-        ValueError: if several heads are to share a trunk that each would train.
+        ValueError: if several heads are to share a trunk that each would train, or ``init`` holds several.
     """
     if config.tune_late and config.members > 1:
         raise ValueError(f"tune_late with members={config.members}: heads share one trunk; use members=1")
@@ -141,6 +143,10 @@ def _train_head(config: EnvelopeTrainingConfig, dataset: Mixture) -> PhotoEncode
     """One head in a run of its own; the encoder comes back with the averaged weights."""
     torch.manual_seed(config.seed)
     encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
+    if config.init is not None:
+        encoder = PhotoEncoder.from_pretrained(config.init)
+        if not isinstance(encoder.envelope_head, EnvelopeHead):
+            raise ValueError(f"{config.init} has no single envelope head; start from a run of one member")
     encoder.trunk = trunk = pretrained_trunk()
     late = [p for block in trunk.blocks[5:] for p in block.parameters()]
     head = [p for name, p in encoder.named_parameters() if name.startswith("envelope_head.")]

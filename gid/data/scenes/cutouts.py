@@ -195,7 +195,9 @@ def candles(b: Builder, c: Cutouts) -> None:
         rgba = _cutout(b, c.candles, tall * rng.uniform(0.9, 1.1))
         cut = int(WAX_FROM * rgba.shape[0])
         glow = np.exp(-(((x - wick[0]) ** 2 + (y - wick[1] + cut / 2) ** 2) / (2 * (1.3 * cut) ** 2)))[..., None]
-        b.background = np.clip(b.background + glow * np.float32([0.3, 0.15, 0.05]) * rng.uniform(0.2, 1.0), 0, 1)
+        b.background = np.clip(
+            b.background + glow * np.array([0.3, 0.15, 0.05], np.float32) * rng.uniform(0.2, 1.0), 0, 1
+        )
         wax = cv2.resize(rgba[cut:], None, fx=stout, fy=rng.uniform(0.4, 1.6), interpolation=cv2.INTER_LINEAR)
         b.add(wax, int(wick[0] - wax.shape[1] / 2), int(wick[1]))
         tip = (wick[0], wick[1] - cut)
