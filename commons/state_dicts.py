@@ -49,7 +49,7 @@ def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
             )
         loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path.name} holds no state dict of tensors; is it another model?")
+        raise CheckpointError(f"{path.name} holds no plain state dict of tensors; is it another model?")
     return {str(name): tensor for name, tensor in loaded.items()}
 
 

@@ -21,6 +21,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from commons.state_dicts import CheckpointError
+
 from .config import RAHFConfig
 
 logger = logging.getLogger(__name__)
@@ -55,10 +57,6 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-
-
-class CheckpointError(ValueError):
-    """A weight file that is damaged, or does not fit the model; the message names every problem."""
 
 
 def canonical_key(key: str) -> str:

@@ -2,14 +2,14 @@
 
 import logging
 import os
-import pickle
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from commons.state_dicts import read_state_dict
 
 from .checkpoints import (
     CONFIG_FILE,
@@ -70,30 +70,6 @@ def convert_checkpoint(
     return folder
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """A plain state dict from a torch file, memory-mapped where its format allows, never executing what it holds.
-
-    Raises CheckpointError, or FileNotFoundError.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file; give the path of rahf_model.pt")
-    try:
-        # The older, unzipped torch format cannot be mapped.
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors, or is damaged, and was not loaded: running what a checkpoint holds is "
-            f"unsafe ({_first_line(error)})"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or is no torch file ({_first_line(error)}); fetch it again"
-        ) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path} is not a plain state dict of tensors; save `model.state_dict()`")
-    return {str(name): tensor for name, tensor in loaded.items()}
-
-
 def _canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -112,7 +88,3 @@ def _check_ties(tensors: Mapping[str, Tensor]) -> None:
             continue
         if not torch.equal(copy, tensors[EMBEDDING]):
             raise CheckpointError(f"{name} differs from {EMBEDDING}, to which this model ties it")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

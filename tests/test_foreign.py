@@ -380,7 +380,7 @@ def test_another_model_is_told(parts: tuple[Path, Path], tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match=r"no entry 'model' \(it holds state_dict"):
         convert_fltwr(path, tmp_path / "out", str(parts[1]), TINY)
     torch.save({"model": {"a": 1}}, path)
-    with pytest.raises(CheckpointError, match="no state dict of tensors"):
+    with pytest.raises(CheckpointError, match="no plain state dict of tensors"):
         convert_fltwr(path, tmp_path / "out", str(parts[1]), TINY)
     bad = changed(tiny_unet().state_dict(), lambda tensors: tensors["conv_in.bias"].fill_(torch.nan))
     torch.save({"model": bad}, path)
