@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import math
+import os
 import pickle
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rahf.config import HEATMAPS, SCORES
+from rahf.config import HEATMAPS, SCORES, RAHFConfig
 from rahf.feedback import Feedback, WordFeedback, rank
+from rahf.heads import ChannelNorm, HeatmapHead, ScoreHead
 from rahf.images import ImageSource, load_image
 from rahf.model import RAHF, TextTokens
+from rahf.precision import LARGE, has_fast_bf16, resolve_precision
 from rahf.predictor import Predictor
 from rahf.prompts import END, ByteTokenizer, encode_prompts
 from rahf.words import word_probabilities, word_targets
@@ -266,3 +269,94 @@ def test_ranking() -> None:
         rank(items, {"beauty": 1})
     with pytest.raises(ValueError, match="must not be negative"):
         rank(items, {"plausibility": -1})
+
+
+# Speed paths: the same outputs, whatever the layout in memory, the chunks and the number format.
+
+
+def heads() -> list[tuple[torch.nn.Module, torch.Tensor]]:
+    """Heads with weights that let the outputs use their range, and features for each."""
+    torch.manual_seed(3)
+    made: list[torch.nn.Module] = [HeatmapHead(24, (16, 12), (12, 8)), ScoreHead(24, 6, (16, 5), (8,))]
+    for head in made:
+        for parameter in head.parameters():
+            if parameter.shape[1:] in ((), (1, 1)):  # a bias, or the scale of a norm
+                torch.nn.init.uniform_(parameter, -0.5, 1.5)
+            else:
+                torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+    return [(head, torch.randn(3, 24, 6, 6)) for head in made]
+
+
+@pytest.mark.parametrize("chunk", [16, 300, 2**18])
+def test_heads_without_gradients_give_what_they_give_with(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("rahf.heads.CHUNK", chunk)
+    for head, features in heads():
+        expected = head(features).detach()
+        before = features.clone()
+        with torch.no_grad():
+            lean = head(features)
+            alone = head(features[1:2])
+        assert expected.std() > 0.02
+        torch.testing.assert_close(lean, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone, expected[1:2], atol=1e-5, rtol=0)
+        assert torch.equal(features, before), "what the caller holds stays as it is"
+
+
+def test_in_place_norm_matches_its_definition() -> None:
+    generator = np.random.default_rng(0)
+    values, added = generator.normal(size=(2, 2, 7, 5, 4)).astype(np.float32)
+    norm = ChannelNorm(7)
+    scale = generator.normal(size=(7, 1, 1)).astype(np.float32)
+    norm.scale.data = torch.from_numpy(scale)
+    expected = np.maximum(values / np.sqrt((values**2).mean(axis=1, keepdims=True) + 1e-8) * scale + added, 0)
+    for kind, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 4e-2)):
+        x, residual = (
+            torch.from_numpy(array.copy()).to(kind, memory_format=torch.channels_last) for array in (values, added)
+        )
+        with torch.no_grad():
+            found = norm.normalise_(x, residual, relu=True)
+        assert found.data_ptr() == x.data_ptr()
+        np.testing.assert_allclose(found.float().numpy(), expected, atol=tolerance)
+
+
+def test_bfloat16_stays_close_to_float32(tiny_config: RAHFConfig) -> None:
+    torch.manual_seed(0)
+    exact = RAHF(tiny_config).eval()
+    for head in (*exact.heatmap_predictor.values(), *exact.score_predictor.values()):
+        for layer in head.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    half = RAHF(tiny_config).eval()
+    half.load_state_dict(exact.state_dict())
+    half.to(torch.bfloat16)
+    image = picture(64, 64)
+    ours, theirs = (Predictor(model).predict(image, "a red cat") for model in (exact, half))
+    assert np.std(ours.heatmaps["implausibility"]) > 0.05
+    for name in HEATMAPS:
+        np.testing.assert_allclose(theirs.heatmaps[name], ours.heatmaps[name], atol=2e-2)
+        assert theirs.heatmaps[name].dtype == np.float32
+    assert theirs.scores == pytest.approx(ours.scores, abs=2e-2)
+    expected = [word.probability for word in ours.words]
+    assert [word.probability for word in theirs.words] == pytest.approx(expected, abs=2e-2)
+
+
+def test_precision_follows_the_size_of_the_weights_and_the_processor(tmp_path: Path) -> None:
+    assert resolve_precision("bfloat16", "cpu", tmp_path) == torch.bfloat16
+    (tmp_path / "model.safetensors").touch()
+    assert resolve_precision("auto", "cpu", tmp_path) == torch.float32
+    os.truncate(tmp_path / "model.safetensors", LARGE + 1)  # a hole: takes no room on the disk
+    fast = has_fast_bf16("cpu")
+    assert resolve_precision("auto", "cpu", tmp_path) == (torch.bfloat16 if fast else torch.float32)
+    assert resolve_precision("auto", "mps", tmp_path) == torch.float32
+    with pytest.raises(ValueError, match="precision is 'double'; it must be one of auto, float32"):
+        resolve_precision("double", "cpu", tmp_path)
+    flags = Path("/proc/cpuinfo")
+    if flags.is_file() and "flags" in flags.read_text():
+        known = set(flags.read_text().split())
+        assert fast == bool({"avx512_bf16", "amx_bf16"} & known)
+
+
+def test_saved_weights_load_in_the_precision_asked_for(predictor: Predictor, tmp_path: Path) -> None:
+    predictor.model.save_pretrained(tmp_path / "weights")
+    for precision, kind in (("auto", torch.float32), ("bfloat16", torch.bfloat16), (torch.float16, torch.float16)):
+        assert Predictor.from_pretrained(tmp_path / "weights", "cpu", precision).model.dtype == kind
