@@ -358,6 +358,11 @@ def places(page: Any) -> list[float]:
     return [float(page.locator(s).last.evaluate("(e) => e.getBoundingClientRect().top + scrollY")) for s in selectors]
 
 
+def overflow(page: Any) -> int:
+    """By how many pixels the page is wider than the window."""
+    return int(page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
 def test_upload_to_feedback_without_a_jump(visit: Visit, service: FeedbackService, tmp_path: Path) -> None:
     page = visit.page
     path = tmp_path / "picture.png"
@@ -383,8 +388,7 @@ def test_upload_to_feedback_without_a_jump(visit: Visit, service: FeedbackServic
         page.get_by_role("button", name="Save the report").locator("visible=true").click()
     with Image.open(download.value.path()) as sheet:
         assert sheet.width > 900
-    overflow = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert overflow <= 0
+    assert overflow(page) <= 0
     assert not visit.problems
 
 
@@ -440,6 +444,7 @@ def test_several_pictures_are_ranked_and_ranked_again(visit: Visit, service: Fee
     )
     assert page.locator("#feedback-view-many .rahf-item").count() == 3
     assert "of the best" in page.locator("#feedback-view-many .rahf-item").last.inner_text()
+    assert overflow(page) <= 0
     assert not visit.problems
 
 

@@ -14,7 +14,7 @@ import gradio as gr
 from rahf.config import HEATMAPS, SCORES
 from rahf.feedback import THRESHOLD
 from ui.errors import explained
-from ui.feedback_service import MOST_PICTURES, WORD_THRESHOLD, Examined, FeedbackService
+from ui.feedback_service import MOST_PICTURES, Examined, FeedbackService
 from ui.feedback_view import FeedbackView
 from ui.photo_input import PhotoInput
 
@@ -61,7 +61,7 @@ def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300, scale=2):
             picture = PhotoInput(
-                label="Generated picture",
+                label="Picture",
                 sources=["upload", "clipboard"],
                 type="filepath",
                 image_mode=None,
@@ -104,7 +104,7 @@ def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
 def _many(service: FeedbackService) -> None:
     with gr.Row(equal_height=False):
         pictures = gr.Gallery(
-            label=f"2 to {MOST_PICTURES} pictures of one prompt",
+            label="Pictures",
             file_types=["image"],
             type="filepath",
             sources=["upload", "clipboard"],
@@ -118,7 +118,7 @@ def _many(service: FeedbackService) -> None:
         with gr.Column(min_width=300):
             prompt = _prompt("feedback-prompt-many")
             press = gr.Button("Compare", variant="primary", size="lg", elem_id="feedback-compare")
-            gr.Markdown("What counts how much", elem_classes="quiet")
+            gr.Markdown(f"2 to {MOST_PICTURES} pictures of one prompt. What counts how much:", elem_classes="quiet")
             weights = []
             for pair in (SCORES[:2], SCORES[2:]):
                 with gr.Row():
@@ -188,7 +188,7 @@ def _examples(
     states: Sequence[gr.State] = (),
 ) -> None:
     """A click fills in an example and asks for feedback, which is remembered from then on."""
-    planted = gr.Textbox(visible=False, label="Planted by us")  # only a column of the table
+    planted = gr.Textbox(visible=False, label="Planted")  # only a column of the table
     shelf = gr.Examples(
         rows, [*filled, planted], label="Examples with known faults", examples_per_page=12, api_visibility="private"
     )
@@ -208,7 +208,12 @@ def _prompt(elem_id: str) -> gr.Textbox:
 
 
 def _results(service: FeedbackService, layout: Any) -> _Results:
-    view = FeedbackView(layout=layout, elem_id=f"feedback-view-{layout}", container=False)
+    view = FeedbackView(
+        layout=layout,
+        word_threshold=service.word_threshold,
+        elem_id=f"feedback-view-{layout}",
+        container=False,
+    )
     with gr.Row(elem_classes="downloads"):
         json_file = gr.DownloadButton("Save as JSON", interactive=False, size="md", min_width=140)
         report_file = gr.DownloadButton("Save the report", interactive=False, size="md", min_width=140)
@@ -297,7 +302,7 @@ def _endpoints(service: FeedbackService, picture: PhotoInput, prompt: gr.Textbox
     def number(label: str, value: float, most: float | None = 1) -> gr.Number:
         return gr.Number(value, label=label, minimum=0, maximum=most, visible=False)
 
-    thresholds = [number("threshold", THRESHOLD), number("word_threshold", WORD_THRESHOLD)]
+    thresholds = [number("threshold", THRESHOLD), number("word_threshold", service.word_threshold)]
     answers = [gr.JSON(visible=False, label="feedback")]
     pictures = [gr.Image(visible=False, label=label, type="filepath", format="png") for label in ("report", *HEATMAPS)]
     shared: dict[str, Any] = {"api_visibility": "public", "concurrency_id": "feedback"}

@@ -27,7 +27,6 @@ from ui.zerogpu import on_gpu
 
 logger = logging.getLogger(__name__)
 
-WORD_THRESHOLD = 0.5
 WORKING_SIDE = 1024  # regions are measured at this size at most; the model itself sees less
 MOST_PICTURES = 12
 BATCH = 4
@@ -61,13 +60,13 @@ class Examined:
         """For the page."""
         return ViewItem(self.key, title, self.picture, self.maps, self.feedback, reasons_of(self.feedback))
 
-    def to_dict(self, threshold: float = THRESHOLD, word_threshold: float = WORD_THRESHOLD) -> dict[str, Any]:
+    def to_dict(self, threshold: float = THRESHOLD, word_threshold: float | None = None) -> dict[str, Any]:
         """Plain values for JSON. Regions are in pixels of `image_size`, the size that was looked at."""
         return {
             **self.feedback.to_dict(threshold),
             "file_size": list(self.file_size),
             "threshold": threshold,
-            "word_threshold": word_threshold,
+            "word_threshold": self.feedback.word_threshold if word_threshold is None else word_threshold,
             "against": self.feedback.reasons(threshold, word_threshold),
         }
 
@@ -82,7 +81,7 @@ class Ranked:
     reasons: tuple[str, ...]
     examined: Examined
 
-    def to_dict(self, threshold: float = THRESHOLD, word_threshold: float = WORD_THRESHOLD) -> dict[str, Any]:
+    def to_dict(self, threshold: float = THRESHOLD, word_threshold: float | None = None) -> dict[str, Any]:
         """Plain values for JSON."""
         found = self.examined.to_dict(threshold, word_threshold)
         return {"file": self.title, "place": self.place, "value": self.value, **found}
@@ -98,7 +97,9 @@ class Ranked:
 def reasons_of(feedback: Feedback) -> tuple[str, ...]:
     """What speaks against a picture, said for the page; never empty."""
     found = feedback.reasons()
-    return tuple(found) or (f"nothing stands out: no word from {WORD_THRESHOLD}, no region from {THRESHOLD} on",)
+    return tuple(found) or (
+        f"nothing stands out: no word from {feedback.word_threshold:.2f}, no region from {THRESHOLD} on",
+    )
 
 
 def behind_best(best: Feedback, other: Feedback, weights: dict[str, float]) -> str | None:
@@ -154,6 +155,11 @@ class FeedbackService:
     def folder(self) -> Path:
         """Where files for visitors are written; it disappears with the service."""
         return Path(self._folder.name)
+
+    @property
+    def word_threshold(self) -> float:
+        """From which probability on these weights take a word for not shown."""
+        return self.predictor.model.config.word_threshold if self.predictor is not None else 0.5
 
     @property
     def note(self) -> str:

@@ -109,21 +109,31 @@ def _limited(image: Image.Image, side: int) -> Image.Image:
 
 
 class FeedbackView(gr.HTML):
-    """Value in: a list of `ViewItem`, or None. Layout "one" shows a single picture large, "many" cards side by side."""
+    """Value in: a list of `ViewItem`, or None. Layout "one" shows a single picture large, "many" cards side by side.
+
+    word_threshold: the probability from which words are marked at first.
+    """
 
     data_model = PageData
 
-    def __init__(self, value: Sequence[ViewItem] | None = None, *, layout: Literal["one", "many"], **kwargs: Any):
+    def __init__(
+        self,
+        value: Sequence[ViewItem] | None = None,
+        *,
+        layout: Literal["one", "many"],
+        word_threshold: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
         if layout not in ("one", "many"):
             raise ValueError(f"layout is {layout!r}; it must be 'one' or 'many'")
         gr.set_static_paths([ASSETS])
         # Keys stay unquoted: gr.HTML takes any quoted word of the script for the name of an event.
-        settings = f'const settings = {{ mode: "{layout}", assets: {json.dumps(ASSETS.as_posix())} }};'
+        facts = f'mode: "{layout}", words: {word_threshold:.2f}, assets: {json.dumps(ASSETS.as_posix())}'
         super().__init__(
             value,
             html_template=(ASSETS / "view.html").read_text(encoding="utf-8"),
             css_template=(ASSETS / "feedback.css").read_text(encoding="utf-8"),
-            js_on_load=settings + BOOT,
+            js_on_load=f"const settings = {{ {facts} }};{BOOT}",
             apply_default_css=False,
             **kwargs,
         )

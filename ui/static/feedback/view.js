@@ -69,9 +69,12 @@ class Item {
   }
 }
 
-/** The whole component, in an element that holds the markup of view.html. mode: "one" or "many". */
+/**
+ * The whole component, in an element that holds the markup of view.html. mode: "one" or "many"; words: the probability
+ * from which words are marked at first.
+ */
 export class FeedbackView {
-  constructor(element, { mode = "one" } = {}) {
+  constructor(element, { mode = "one", words = 0.5 } = {}) {
     this.root = element.querySelector(".rahf-view");
     this.root.dataset.mode = mode;
     this.mode = mode;
@@ -83,6 +86,7 @@ export class FeedbackView {
     const group = `rahf-map-${Math.random().toString(36).slice(2)}`;
     for (const radio of this.root.querySelectorAll("input[type=radio]")) radio.name = group;
     this.root.querySelector("input[type=radio][value=both]").checked = true;
+    this.root.querySelector("input[name=words]").value = words;
     this.root.querySelector(".rahf-tools").addEventListener("input", () => this.apply());
     this.legend();
     this.clear();
