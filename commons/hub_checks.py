@@ -191,6 +191,11 @@ def safetensors_numbers(path: Path) -> int:
     return sum(math.prod(entry["shape"]) for entry in _header(path)[1].values())
 
 
+def safetensors_names(path: Path) -> set[str]:
+    """The names of the tensors in a safetensors file. Raises ValueError if its header cannot be read."""
+    return set(_header(path)[1])
+
+
 def _header(path: Path) -> tuple[int, dict[str, Any]]:
     """Where the numbers start, and shape and place of each tensor."""
     damaged = f"{path} is damaged: it is no safetensors file; fetch it again"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commons.hub import resolve
-from commons.hub_checks import Layout, WeightsKind
+from commons.hub_checks import Layout, WeightsKind, safetensors_names
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,25 @@ def resolve_weights(
         ValueError: if nothing is there; says what is missing and how to get it.
     """
     return resolve(weights, KIND, token=token, progress=progress)
+
+
+def check_parts(folder: Path, parts: Mapping[str, torch.nn.Module]) -> None:
+    """Check that each part's files hold exactly its tensors: diffusers leaves out what is missing with a warning.
+
+    Raises:
+        ValueError: naming the first tensors that are missing or left over.
+    """
+    for part, model in parts.items():
+        found = {name for file in (folder / part).glob("*.safetensors") for name in safetensors_names(file)}
+        wanted = set(model.state_dict())
+        problems = [f"{name} is missing" for name in sorted(wanted - found)]
+        problems += [f"{name} belongs to nothing" for name in sorted(found - wanted)]
+        if problems:
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise ValueError(
+                f"weights in {folder / part} do not fit this version: {', '.join(problems[:3])}{more}; fetch or make "
+                "them again"
+            )
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gid.graphs import Replayed
 from gid.guidance import guide, loop_energy
-from gid.loading import resolve_device, resolve_weights
+from gid.loading import check_parts, resolve_device, resolve_weights
 from gid.models.autoencoder import MotionAutoencoder
 from gid.models.denoiser import SpectralDenoiser
 from gid.models.photo_encoder import PhotoEncoder, envelope_from_log
@@ -310,8 +310,10 @@ def load_pipeline(weights: str | Path | None = None, device: str | torch.device 
     target = resolve_device(device)
     try:
         pipeline = _pipeline_class(folder).from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"weights in {folder} do not fit this version: {error}") from error
+    except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"weights in {folder} do not fit this version: {said}") from error
+    check_parts(folder, {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(target)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gid.guidance import guide, loop_energy
 from gid.loading import resolve_device, resolve_weights
@@ -136,6 +137,25 @@ def test_damaged_weights_are_told(pipeline: GIDPipeline, tmp_path: Path) -> None
         file.write_bytes(content)
         with pytest.raises(ValueError, match=message):
             load_pipeline(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("change", ["one missing", "one too many", "another shape", "another part"])
+def test_weights_of_another_make_are_told(pipeline: GIDPipeline, tmp_path: Path, change: str) -> None:
+    """diffusers would leave what is missing as it is, which is nothing or noise."""
+    pipeline.save_pretrained(tmp_path)
+    file = tmp_path / "denoiser" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    if change == "one missing":
+        del tensors["null_condition"]
+    elif change == "one too many":
+        tensors["more"] = torch.zeros(2)
+    elif change == "another shape":
+        tensors["null_condition"] = torch.zeros(3, 5)
+    else:
+        tensors = load_file(tmp_path / "renderer" / file.name)
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match=r"do not fit this version.*(null_condition|more)"):
+        load_pipeline(tmp_path, "cpu")
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
