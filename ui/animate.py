@@ -30,6 +30,7 @@ CANVAS_SIDE = 1024
 INTO_VIEW = "() => document.querySelector('#animate-video').scrollIntoView({ block: 'nearest' })"
 NO_PHOTO = "There is no photo yet. Upload one, paste one, take one with the camera, or click an example below."
 FAILED = "The photo was not animated"
+KNOWN_BY_EMBEDDED = "They know plants, flowers, flames and hanging cloth in front of a still background."
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ def _chosen(automatic: bool, strength: float, *rest: Any) -> tuple[MotionOptions
 
 
 def _note(service: AnimationService, motion: MotionOptions, strength: float) -> str:
-    known = service.notice or ("They know plants, flowers, flames and hanging cloth in front of a still background.")
-    return f"Motion by the {service.weights} weights, seed {motion.seed}, strength {strength:.2g}. {known}"
+    known = service.notice or (KNOWN_BY_EMBEDDED if service.weights == "embedded" else "")
+    return f"Motion by the {service.weights} weights, seed {motion.seed}, strength {strength:.2g}. {known}".rstrip()
 
 
 def _motion_updates(
