@@ -147,7 +147,7 @@ def main() -> None:
     options = arguments.parse_args()
     start(options)
     commands = {"app": [sys.executable, "app.py"], "empty page, same libraries": [sys.executable, "-c", FLOOR]}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, command in commands.items():
         runs = [started(command, options.patience) for _ in range(options.repeats)]
         rows.append({"what": name, **min(runs, key=lambda run: run["seconds"] or 0.0)})

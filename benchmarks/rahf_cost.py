@@ -75,7 +75,7 @@ def spread_outputs(model: RAHF) -> None:
     """Give the last layers weights that let the outputs use their range, so that a difference would show."""
     for head in (*model.heatmap_predictor.values(), *model.score_predictor.values()):
         last = [getattr(head, name) for name in ("last_conv1", "last_conv2") if hasattr(head, name)]
-        for layer in last or [layer for layer in head.linear_layers if isinstance(layer, nn.Linear)]:
+        for layer in last or [layer for layer in head.modules() if isinstance(layer, nn.Linear)]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
