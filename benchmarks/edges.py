@@ -84,7 +84,8 @@ def scene_rows(pairs: list[Pair]) -> dict[str, tuple[float, float]]:
 @torch.no_grad()
 def disocclusion_rows(pairs: list[Pair], trained: Renderer) -> tuple[dict[str, float], float]:
     """PSNR in dB over pixels that have come into view, of each way; and the share of such pixels."""
-    error, count, total = defaultdict(float), 0.0, 0
+    error: dict[str, float] = defaultdict(float)
+    count, total = 0.0, 0
     for pair in tqdm(pairs, unit="frame"):
         photo, target = pair.photo[None], pair.target[None]
         flow, importance = pair.flow[None], pair.importance[None]

@@ -246,17 +246,25 @@ def main() -> None:
     parser.add_argument("--weights", default="embedded")
     parser.add_argument("--docs", type=Path, help="also write generalisation.md and .webp here")
     parser.add_argument("--notes", type=Path, default=Path("docs/generalisation_notes.csv"))
+    parser.add_argument("--words-only", action="store_true", help="new notes beside the numbers of the last run")
     parser.add_argument("--no-sheet", action="store_true", help="numbers only: no rendering")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     photographs = sorted(read_manifest(options.photos), key=lambda p: (not p.moves, p.category, p.name))
+    global _moving_mean
+    notes = read_notes(options.notes)
+    if options.words_only:
+        stored = json.loads((options.out / "table.json").read_text(encoding="utf-8"))
+        results = [Result(**one) for one in stored["results"]]
+        _moving_mean = criterion(results)[0]
+        text = document(results, photographs, notes, options.weights, "generalisation.webp")
+        ((options.docs or options.out) / "generalisation.md").write_text(text, encoding="utf-8")
+        return
     pipeline = load_pipeline(options.weights)
     volumes = sample(options.photos, photographs, pipeline, options.out / "motions", options.weights)
     results = [measure(p, v) for p, v in zip(photographs, volumes, strict=True)]
-    global _moving_mean
     _moving_mean = criterion(results)[0]
     options.out.mkdir(parents=True, exist_ok=True)
-    notes = read_notes(options.notes)
     text = document(results, photographs, notes, options.weights, "generalisation.webp")
     (options.out / "table.md").write_text(text, encoding="utf-8")
     content = {"criterion": criterion(results), "results": [asdict(r) for r in results]}

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,7 +101,7 @@ def compare(pipeline: GIDPipeline, pair: Pair, steps: int) -> dict[tuple[str, in
     """All ways and lengths for one photo."""
     photo = pair.photo.float() / 255
 
-    def sample(**options: object) -> SpectralVolume:
+    def sample(**options: Any) -> SpectralVolume:
         return pipeline(photo, seed=0, steps=steps, **options).volumes[0]
 
     usual, _ = timed(lambda: sample())
