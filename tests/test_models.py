@@ -8,7 +8,13 @@ import torch
 from commons.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0, convert_reference_weights
 from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
 from gid.models.denoiser import DenoiserConfig, FrequencyAttention, SpectralDenoiser
-from gid.models.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, PhotoEncoderConfig, envelope_from_log
+from gid.models.photo_encoder import (
+    ENVELOPE_GAIN,
+    LOG_ENVELOPE_FLOOR,
+    PhotoEncoder,
+    PhotoEncoderConfig,
+    envelope_from_log,
+)
 
 TINY = DenoiserConfig(4, 4, 6, (16, 32), 1, 8, 8, (False, True), True)
 
@@ -138,4 +144,5 @@ def test_what_is_near_the_floor_stands_still() -> None:
     logs = torch.tensor([LOG_ENVELOPE_FLOOR, LOG_ENVELOPE_FLOOR + 0.69, -5.0])
     envelope = envelope_from_log(logs)
     assert envelope[:2].tolist() == [0.0, 0.0]
-    assert float(envelope[2]) == pytest.approx(2.718281828**-5 - 2 * 2.718281828**LOG_ENVELOPE_FLOOR, rel=1e-4)
+    above_floor = 2.718281828**-5 - 2 * 2.718281828**LOG_ENVELOPE_FLOOR
+    assert float(envelope[2]) == pytest.approx(ENVELOPE_GAIN * above_floor, rel=1e-4)

@@ -12,6 +12,7 @@ from gid.evaluation.metrics import background_leakage
 from gid.models.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from gid.training import envelope as envelope_stage
 from gid.training.autoencoder import AutoencoderTrainingConfig, multi_scale_gradient, train_autoencoder
+from gid.training.common import Run, RunConfig
 from gid.training.dataset import MotionPair, PrepareConfig, PreparedMotion, prepare
 from gid.training.denoiser import DenoiserTrainingConfig, train_denoiser, train_frequency_attention
 from gid.training.envelope import EnvelopeTrainingConfig, picture_correlation, picture_leakage, train_envelope
@@ -153,6 +154,33 @@ def test_runs_resume_and_log(stages: dict[str, Path], prepared: Path) -> None:
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5]
     assert (out / "samples-000005.png").is_file()
+
+
+def test_frozen_parts_stay_in_evaluation_mode(prepared: Path, tmp_path: Path) -> None:
+    objective = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+    run = Run(RunConfig(tmp_path, precision="no"), objective, list(objective[0].parameters()), PreparedMotion(prepared))
+    objective.train()
+    objective[1].eval()
+    with run.averaged():
+        assert not objective.training
+    assert objective.training
+    assert not objective[1].training
+
+
+def test_statistics_follow_the_training_pictures_only_if_asked(prepared: Path, tmp_path: Path) -> None:
+    few = {"steps": 2, "batch_size": 4, "save_every": 1, "warmup_steps": 1, "precision": "no"}
+    start = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
+    start.save_pretrained(tmp_path / "start")
+    before = start.trunk.blocks[9].project[1].running_var
+    for adapt in (False, True):
+        out = tmp_path / str(adapt)
+        train_envelope(
+            EnvelopeTrainingConfig(
+                out=out, data=(prepared,), shares=(1.0,), init=tmp_path / "start", adapt_statistics=adapt, **few
+            )
+        )
+        after = PhotoEncoder.from_pretrained(out / "photo_encoder").trunk.blocks[9].project[1].running_var
+        assert torch.equal(before, after) is not adapt
 
 
 def test_assembled_pipeline_samples_motion(stages: dict[str, Path], tmp_path: Path) -> None:

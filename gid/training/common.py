@@ -237,9 +237,11 @@ class _Averaged:
     def __enter__(self) -> nn.Module:
         self.ema.store(self.parameters)
         self.ema.copy_to(self.parameters)
-        self.was_training = self.model.training
+        # Of every module on its own: frozen parts that are held in evaluation mode must stay there.
+        self.was_training = [(module, module.training) for module in self.model.modules()]
         return self.model.eval()
 
     def __exit__(self, *_: object) -> None:
         self.ema.restore(self.parameters)
-        self.model.train(self.was_training)
+        for module, mode in self.was_training:
+            module.training = mode

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from commons.efficientnet import pretrained_trunk
+from commons.efficientnet import EfficientNetLite0, pretrained_trunk
 from gid.models.photo_encoder import (
     LOG_ENVELOPE_FLOOR,
     EnvelopeEnsemble,
@@ -37,6 +37,7 @@ class EnvelopeTrainingConfig(MixtureRunConfig):
 
     Attributes:
         tune_late: train the trunk's late blocks too, at a tenth of the learning rate.
+        adapt_statistics: let the batch statistics of the trunk's late blocks follow the training pictures.
         log_weight: weight of the Huber loss of the log envelope.
         correlation_weight: weight of one minus the correlation.
         leakage_weight: weight of the mean envelope where the picture stands still over the mean elsewhere.
@@ -45,6 +46,7 @@ class EnvelopeTrainingConfig(MixtureRunConfig):
     """
 
     tune_late: bool = False
+    adapt_statistics: bool = False
     log_weight: float = 0.3
     correlation_weight: float = 1.0
     leakage_weight: float = 0.0
@@ -118,8 +120,8 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
     Raises:
         ValueError: if several heads are to share a trunk that each would train, or ``init`` holds several.
     """
-    if config.tune_late and config.members > 1:
-        raise ValueError(f"tune_late with members={config.members}: heads share one trunk; use members=1")
+    if (config.tune_late or config.adapt_statistics) and config.members > 1:
+        raise ValueError(f"the trunk cannot change with members={config.members}: heads share it; use members=1")
     arrays = ("stride4", "stride8", "envelope", "thumbnails")
     dataset = Mixture(
         [PreparedMotion(folder, set(config.exclude), arrays=arrays) for folder in config.data], config.shares
@@ -142,12 +144,14 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
 def _train_head(config: EnvelopeTrainingConfig, dataset: Mixture) -> PhotoEncoder:
     """One head in a run of its own; the encoder comes back with the averaged weights."""
     torch.manual_seed(config.seed)
-    encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
-    if config.init is not None:
+    if config.init is None:
+        encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
+        encoder.trunk = pretrained_trunk()
+    else:
         encoder = PhotoEncoder.from_pretrained(config.init)
         if not isinstance(encoder.envelope_head, EnvelopeHead):
             raise ValueError(f"{config.init} has no single envelope head; start from a run of one member")
-    encoder.trunk = trunk = pretrained_trunk()
+    trunk = cast("EfficientNetLite0", encoder.trunk)
     late = [p for block in trunk.blocks[5:] for p in block.parameters()]
     head = [p for name, p in encoder.named_parameters() if name.startswith("envelope_head.")]
     encoder.requires_grad_(False)
@@ -159,7 +163,9 @@ def _train_head(config: EnvelopeTrainingConfig, dataset: Mixture) -> PhotoEncode
         groups.append({"params": late, "lr": config.learning_rate / 10})
     run = Run(config, objective, groups, dataset, dataset.sampler)
     objective.train()
-    trunk.eval()  # batch statistics stay ImageNet's
+    trunk.eval()  # batch statistics stay as they are
+    if config.adapt_statistics:
+        trunk.blocks[5:].train()
     examples = next(iter(DataLoader(dataset, 12, sampler=dataset.sampler(12))))
     run.train(lambda: envelope_sheet(objective, examples))
     run.ema.copy_to(run.parameters)
