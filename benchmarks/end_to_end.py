@@ -31,7 +31,7 @@ def cold(photo: str, weights: str, device: str, size: int, frames: int, steps: i
         marks.append(time.perf_counter())
         seconds[stage] = marks[-1] - marks[-2]
 
-    from gid.jobs import predict_motion, write_animation
+    from gid.jobs import predict_motion, prepare_rendering, write_animation
     from gid.options import MotionOptions, RenderOptions
     from gid.photo import load_photo
     from gid.pipeline import load_pipeline
@@ -39,6 +39,7 @@ def cold(photo: str, weights: str, device: str, size: int, frames: int, steps: i
     mark("import")
     pipeline = load_pipeline(weights, device)
     mark("load weights")
+    prepare_rendering(pipeline)
     volume = predict_motion(pipeline, photo, MotionOptions(steps=steps or MotionOptions.steps))
     mark("motion")
     pixels = load_photo(photo, size).to(pipeline.device)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from gid.options import RenderOptions
 from gid.photo import load_photo
 from gid.pipeline import load_pipeline
 from gid.spectrum import SpectralVolume
-from gid.splatting import gpu, reference, splat
+from gid.splatting import Implementation, Mode, gpu, reference, splat
 
 EXAMPLE = common.ROOT / "examples" / "dandelion.jpg"
 # A GPU draws in bfloat16 and samples the photo with other rounding.
 FRAME_DECIBELS = 45.0
+MODES: tuple[Mode, ...] = ("sum", "average", "linear", "softmax")
+IMPLEMENTATIONS: tuple[Implementation, ...] = ("triton", "torch")
 
 
 def check_splatting(device: str) -> list[dict[str, Any]]:
@@ -48,7 +51,7 @@ def check_splatting(device: str) -> list[dict[str, Any]]:
         (3, 17, 64, 96),
         (1, 64, 320, 512),
     ):
-        for mode in ("sum", "average", "linear", "softmax"):
+        for mode in MODES:
             for layout in ("contiguous", "channels last", "half"):
                 features, flow, metric = (t.detach() for t in inputs(channels, height, width, device))
                 features = features.expand(batch, -1, -1, -1) * torch.rand(batch, 1, 1, 1, device=device)
@@ -58,15 +61,13 @@ def check_splatting(device: str) -> list[dict[str, Any]]:
                 if layout == "half":
                     features = features.half()
                 results = []
-                for kind, dtype in (("triton", features.dtype), ("torch", torch.float64)):
-                    arguments = [
-                        t.to(dtype if i == 0 else (torch.float64 if kind == "torch" else torch.float32))
-                        for i, t in enumerate((features, flow, metric))
-                    ]
-                    arguments = [t.detach().requires_grad_() for t in arguments]
-                    result = splat(*arguments, mode, kind)  # type: ignore[arg-type]
+                for kind in IMPLEMENTATIONS:
+                    single = torch.float32 if kind == "triton" else torch.float64
+                    f = features.to(features.dtype if kind == "triton" else single).detach().requires_grad_()
+                    d, z = (t.to(single).detach().requires_grad_() for t in (flow, metric))
+                    result = splat(f, d, z, mode, kind)
                     probe = torch.rand(result.shape, generator=torch.Generator(device).manual_seed(1), device=device)
-                    used = arguments if mode in ("linear", "softmax") else arguments[:2]
+                    used = [f, d, z] if mode in ("linear", "softmax") else [f, d]
                     results.append((result.detach(), *torch.autograd.grad(result, used, probe.to(result.dtype))))
                 limit = 5e-3 if layout == "half" else 1e-3
                 for name, ours, theirs in zip(("result", "d features", "d flow", "d metric"), *results, strict=False):
@@ -158,12 +159,11 @@ def time_splatting(peak: float) -> list[dict[str, Any]]:
         }
         for name, function in ways.items():
             with torch.no_grad():
-                forward = gpu_ms(lambda f=function, a=arguments: f(*a))
+                forward = gpu_ms(partial(function, *arguments))
             total, mass = function(*arguments)
             upstream = [torch.rand_like(total), torch.rand_like(mass)]
-            backward = gpu_ms(
-                lambda t=total, m=mass, u=upstream, a=arguments: torch.autograd.grad([t, m], a, u, retain_graph=True)
-            )
+            gradient = partial(torch.autograd.grad, [total, mass], arguments, upstream, retain_graph=True)
+            backward = gpu_ms(gradient)
             row: dict[str, Any] = {"implementation": name, "shape": f"{batch}x{channels}x{height}x{width}"}
             for way, ms in (("forward", forward), ("backward", backward)):
                 count = splat_bytes(channels, batch * height * width, way)
@@ -224,7 +224,6 @@ def time_everything(photo_path: Path, device: str) -> tuple[list[dict[str, Any]]
                 "seconds": seconds(lambda: write_animation(target, there, plain, pipeline.renderer, RenderOptions())),
             }
         )
-    rows.append({"what": "peak GPU memory, GB", "seconds": torch.cuda.max_memory_allocated() / 1e9})
     return rows, checks
 
 
@@ -250,6 +249,7 @@ def main() -> None:
     failed = [row for row in checks if not row["equal"]]
     common.logger.info("%d of %d checks passed", len(checks) - len(failed), len(checks))
     record = {"gpu": name, "copy_GB_per_s": peak / 1e9, "checks": checks, "splatting": splatting, "whole": whole}
+    record["peak_GB"] = torch.cuda.max_memory_allocated() / 1e9
     common.save(options, "gpu", record)
     if failed:
         common.logger.info("not equal:\n%s", common.table(failed))

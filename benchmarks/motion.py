@@ -9,7 +9,7 @@ steps, seeds in one batch, cells of the volume, and frequency bands (networks of
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def band_times(repeats: int) -> list[dict[str, Any]]:
         condition = torch.randn(bands, config.condition_channels, 16, 28)
         times, index = torch.full((bands,), 500), torch.arange(bands)
         with _autocast(latents.device):
-            timing = common.measure(lambda d=denoiser, a=(latents, times, index, condition): d(*a), repeats)
+            timing = common.measure(partial(denoiser, latents, times, index, condition), repeats)
         rows.append({"over": "bands", "count": bands, "ms": timing.wall_ms, "processor_ms": timing.processor_ms})
     return rows
 
@@ -68,9 +68,9 @@ def main() -> None:
     common.start(options)
     photo, pipeline = str(options.photo), load_pipeline("embedded", "cpu")
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, steps, solver in (("ours: DPM-Solver++, 10 steps", 10, "dpm"), ("4 steps", 4, "dpm")):
-        timing = common.measure(lambda n=steps, s=solver: run(pipeline, photo, n, solver=s), options.repeats)
+        timing = common.measure(partial(run, pipeline, photo, steps, solver=solver), options.repeats)
         rows.append({"schedule": name, "wall_ms": timing.wall_ms, "processor_ms": timing.processor_ms})
     peer = common.measure(lambda: run(pipeline, photo, options.peer_steps, solver="ddim"), 1, warm=False)
     times = PAPER_STEPS / options.peer_steps
@@ -91,15 +91,12 @@ def main() -> None:
     settings += [("seeds", n, 5, n, 1.0) for n in (1, 2, 4)]
     settings += [("cells", round(pipeline.config.motion_area * s), 5, 1, s) for s in (0.5, 1.0, 2.0)]
     for kind, count, steps, seeds, scale in settings:
-        timing = common.measure(lambda n=steps, k=seeds, s=scale: run(pipeline, photo, n, k, scale=s), options.repeats)
+        timing = common.measure(partial(run, pipeline, photo, steps, seeds, scale=scale), options.repeats)
         _, peak = common.peak_of(predict, photo, steps, seeds, "dpm", scale)
         row = {"over": kind, "count": count, "ms": timing.wall_ms, "processor_ms": timing.processor_ms}
         growth.append(row | {"peak_mb": peak})
-    growth += [row | {"peak_mb": math.nan} for row in band_times(options.repeats)]
+    growth += band_times(options.repeats)
     common.logger.info("%s", common.table(growth))
-    for row in growth:
-        if math.isnan(row["peak_mb"]):
-            row["peak_mb"] = None
     common.save(options, "motion", {"schedules": rows, "growth": growth})
     panels = [
         common.Panel(

@@ -124,7 +124,7 @@ def costs(
         "encoding as H.264": encode,
     }
     cv2.setNumThreads(torch.get_num_threads())
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, work in ways.items():
         timing = common.measure(work, repeats)
         rows.append({"a frame": name, "wall_ms": timing.wall_ms / count, "processor_ms": timing.processor_ms / count})

@@ -111,8 +111,7 @@ def main() -> None:
     for channels in options.channels:
         rows += compare(channels, options.height, options.width, options.repeats)
     for row in rows:
-        arguments = (row["implementation"], row["channels"], options.height, options.width)
-        before, after = common.peak_of(one_pass, *arguments)
+        before, after = common.peak_of(one_pass, row["implementation"], row["channels"], options.height, options.width)
         row["added_mb"] = after - before
     common.logger.info("%s\n", common.table(rows))
 

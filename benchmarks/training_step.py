@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import common
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 import gid.models.renderer
 from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
 from gid.models.renderer import Renderer
-from gid.splatting import splat
+from gid.splatting import Implementation, splat
 from gid.training.renderer import RendererObjective, RendererTrainingConfig
 
 CROP = 128
@@ -47,10 +48,12 @@ def stepper(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]
     return step
 
 
-def renderer_step(size: int, implementation: str) -> Callable[[], None]:
+def renderer_step(size: int, implementation: Implementation) -> Callable[[], None]:
     """A step of the renderer's stage with the chosen splatting of features."""
     torch.manual_seed(0)
-    objective = RendererObjective(Renderer().to(memory_format=torch.channels_last), RendererTrainingConfig(), None)
+    objective = RendererObjective(
+        Renderer().to(memory_format=torch.channels_last), RendererTrainingConfig(Path()), None
+    )
     batch = renderer_batch(size)
     step = stepper(objective.model, lambda: objective(batch)[0])
 

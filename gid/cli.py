@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from gid.cli_convert import convert
+from gid.cli_distances import distances
 from gid.cli_evaluate import evaluate
 from gid.cli_hub import push
 from gid.cli_stages import DataGroup, TrainGroup
@@ -145,7 +146,7 @@ def animate(
         _animate_folder(photo, output, motion, render, video, keep_motion, weights, device)
         return
 
-    from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, write_animation
+    from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, prepare_rendering, write_animation
     from gid.photo import load_photo
     from gid.spectrum import SpectralVolume
 
@@ -159,6 +160,7 @@ def animate(
         volume.check_photo(picture.shape[-1], picture.shape[-2])
     pipeline = load(weights, device)
     if volume is None:
+        prepare_rendering(pipeline)
         volume = predict_motion(pipeline, photo, motion, Bar("motion"))
     write_animation(output, picture.to(pipeline.device), volume, pipeline.renderer, render, Bar("frames"))
     if motion_out is not None:
@@ -232,6 +234,7 @@ def extract(
 
 
 app.command()(one_sentence(evaluate))
+app.command()(one_sentence(distances))
 app.command()(one_sentence(push))
 app.command()(one_sentence(poke))
 app.command()(one_sentence(export))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gid.animate import animate
+from gid.models.cpu_frames import compile_loops, compiled_rendering
 from gid.options import MotionOptions, RenderOptions
 from gid.photo import load_photo, to_uint8
 from gid.spectrum import SpectralVolume
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
+_prepared = threading.Event()
+
 MOTION_SIDE = 512  # the longer side at which a photo is shown to the model, whatever the size of the video
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".png")
 
@@ -33,6 +37,17 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"output {path} ends in {path.suffix or 'nothing'!r}; use one of {wanted}")
     if not path.parent.is_dir():
         raise ValueError(f"output folder {path.parent} does not exist; create it first")
+
+
+def prepare_rendering(pipeline: GIDPipeline) -> None:
+    """Begin to compile the loops that draw frames on the CPU, in a thread of its own, while the motion is predicted.
+
+    Worth some seconds on the first use after an installation, when they are not yet on disk. Does nothing for other
+    devices, without numba, or when it was done before.
+    """
+    if pipeline.device.type == "cpu" and compiled_rendering() and not _prepared.is_set():
+        _prepared.set()
+        threading.Thread(target=compile_loops, args=(pipeline.renderer,), name="compile").start()
 
 
 def predict_motion(

@@ -150,3 +150,21 @@ def test_without_numba_torch_draws_the_same(monkeypatch):
     theirs = torch.cat(list(animate(photo, volume, renderer, num_frames=6)))
     assert (ours - theirs).abs().max() < 2e-3
     assert (ours - theirs).abs().mean() < 1e-5
+
+
+def test_compiling_reaches_every_loop():
+    """After it, drawing compiles nothing more."""
+    from gid.models import frame_kernels, hole_kernels, mending_kernels
+
+    cpu_frames.compile_loops(trained())
+    loops = [
+        value
+        for module in (frame_kernels, hole_kernels, mending_kernels)
+        for value in vars(module).values()
+        if hasattr(value, "signatures") and value.__module__ == module.__name__
+    ]
+    # Loops inside others count for nothing where those come from disk.
+    before = {loop.__name__: len(loop.signatures) for loop in loops}
+    assert before["compose"] == before["fill"] == before["mend"] == before["guided_flow"] == 1
+    both_ways(trained(), 45, 60)
+    assert {loop.__name__: len(loop.signatures) for loop in loops} == before

@@ -16,7 +16,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from gid.jobs import predict_motion, write_animation
+from gid.jobs import predict_motion, prepare_rendering, write_animation
 from gid.options import MotionOptions, RenderOptions
 from gid.photo import load_photo
 from gid.pipeline import GIDPipeline, load_pipeline
@@ -245,6 +245,7 @@ class AnimationService:
         """The motion of a photo; ``share`` of the progress bar is its own."""
         show = gr.Progress()
         show(0.02, desc="Reading the photo")
+        prepare_rendering(self.pipeline)
 
         def stepped(step: int, total: int) -> None:
             show(0.05 + (share - 0.05) * step / total, desc=f"Imagining the motion, step {step} of {total}")

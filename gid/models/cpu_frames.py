@@ -246,6 +246,17 @@ class GuidedFlow:
         return torch.from_numpy(flows)
 
 
+def compile_loops(renderer: Renderer) -> None:
+    """Draw a tiny picture in which everything happens, so that every loop is compiled, or read from disk."""
+    photo, importance = torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
+    importance[..., 8:24, 8:24] = 5
+    field = torch.zeros(1, 2, 8, 8)
+    field[..., 2:6, 2:6] = 0.17
+    with drawing_threads() as executor:
+        flow = GuidedFlow(PhotoGuide(photo, 8, 8), (importance > 0).float())(field, executor)
+        CpuFrames(renderer, photo[0], importance).render(flow, executor)
+
+
 @contextmanager
 def drawing_threads() -> Iterator[Executor]:
     """As many threads as torch uses; with one, nothing is started and the caller's own does the work."""
@@ -269,4 +280,7 @@ def _joined(parts: list[Array], dtype: torch.dtype) -> Tensor:
 
 def _for_inference(decoder: Decoder, dtype: torch.dtype) -> Decoder:
     inference = copy.deepcopy(decoder).eval().requires_grad_(False).to(dtype)
-    return inference.to(memory_format=torch.channels_last)
+    for parameter in inference.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return inference

@@ -320,7 +320,8 @@ def compose(
                 for c in range(3):
                     out[at + c] += shared * (behind[c] - out[at + c])
             hole[y, x] = _ONE - covered
-            any_hole = any_hole or covered < _ONE
+            if covered < _ONE:
+                any_hole = True
             if moved:
                 weight = np.exp(np.float32(-2) * min(rank, np.float32(20)))
                 known[y, x] = min(mass, _ONE) * covered * weight + _LEAST_KNOWN
