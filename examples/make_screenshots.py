@@ -1,6 +1,7 @@
 """Takes pictures of the Rich feedback tab: `python examples/make_screenshots.py OUT`. Needs playwright and chromium.
 
-Each of the examples in turn on a desktop and a phone, light and dark; --url looks at an app that runs already.
+The empty tab, an example and a comparison, on a desktop and a phone, light and dark. --url looks at an app that runs
+already; --readme also draws the README's picture, docs/feedback.jpg.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+README = Path(__file__).resolve().parent.parent / "docs" / "feedback.jpg"
 PATIENCE = 120_000  # milliseconds
 
 
@@ -42,7 +45,7 @@ def shoot(browser: Any, url: str, size: str, theme: str, out: Path) -> None:
         page.screenshot(path=out / f"{size}-{theme}-{name}.png", full_page=True)
 
     save("empty")
-    page.locator("#feedback-picture").locator("xpath=../..").locator("tbody tr").first.click()
+    page.locator("tbody tr").locator("visible=true").first.click()
     page.locator("#feedback-view-one .rahf-ready").wait_for()
     save("one")
     page.get_by_role("tab", name="Compare pictures").click()
@@ -53,12 +56,21 @@ def shoot(browser: Any, url: str, size: str, theme: str, out: Path) -> None:
     page.close()
 
 
+def draw_readme_picture(shot: Path) -> None:
+    """A desktop's picture of one example, made smaller, without what stands under the reasons."""
+    with Image.open(shot) as page:
+        picture = page.convert("RGB").crop((0, 0, page.width, min(page.height, 1300)))
+        picture.thumbnail((1000, 1300))
+        picture.save(README, quality=85, optimize=True)
+
+
 def main() -> None:
     """Take all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--url", default="")
     parser.add_argument("--weights", default="embedded")
+    parser.add_argument("--readme", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     demo, url = (None, options.url) if options.url else serve(options.weights)
@@ -67,6 +79,8 @@ def main() -> None:
         for size, theme in (("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone", "dark")):
             shoot(browser, url, size, theme, options.out)
         browser.close()
+    if options.readme:
+        draw_readme_picture(options.out / "desktop-light-one.png")
     if demo is not None:
         demo.close()
 

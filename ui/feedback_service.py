@@ -144,7 +144,7 @@ class FeedbackService:
         """Load the model once. Without usable weights the service says so, and the rest of the app works."""
         shown = Path(weights).name if Path(weights).is_dir() else weights  # visitors need no path of this machine
         try:
-            predictor = Predictor.from_pretrained(weights, device)
+            predictor = Predictor.from_pretrained(weights, device, dtype="auto")
         except Exception as error:  # damaged files raise whatever their reader raises
             logger.warning("rich feedback has no weights", exc_info=True)
             return cls(None, shown, str(error).replace(weights, shown) or type(error).__name__)
