@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 from safetensors.numpy import save
 
+from commons.hub import resolve
+from commons.hub_checks import WeightsKind
 from tests.hub.server import LocalHub, running_hub
+
+REPO = "someone/motion"
+WEIGHTS = "renderer/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture
@@ -79,3 +85,13 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
+
+
+def says(name: str | Path, kind: WeightsKind, token: str | None = None) -> str:
+    """The one sentence with which a name is refused."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - callers look at the text
+        resolve(name, kind, token=token)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert not re.search(r"\. [A-Z]", text), f"more than one sentence: {text}"
+    return text
