@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gid.splatting.vectors import LANES, compiled, gather_lanes, spread_to_four, transpose_block
+from gid.splatting.vectors import LANES, compiled, gather_lanes, spread_to_four, sum_lanes, transpose_block
 
 Array = np.ndarray[Any, Any]
 
@@ -48,25 +48,42 @@ def _land(flow: Array, image: int, y: int, first: int, last: int, corner: Array,
 
 
 @compiled
-def _interleave(planes: Array, start: int, pitch: int, count: int, width: int, target: Array, at: int) -> None:
-    """``target[at + x * LANES + c] = planes[start + c * pitch + x]`` for c < ``count``; other lanes keep theirs."""
-    whole = width - width % LANES if count == LANES else 0
+def _interleave(
+    planes: Array, start: int, pitch: int, count: int, width: int, filling: float, target: Array, at: int
+) -> None:
+    """``target[at + x * LANES + c] = planes[start + c * pitch + x]`` for c < ``count``, and ``filling`` beyond."""
+    # Blocks need one plane to read from; without any, all is filling.
+    whole = width - width % LANES if count > 0 else 0
     for x in range(0, whole, LANES):
-        transpose_block(planes, start + x, pitch, target, at + x * LANES, LANES)
+        transpose_block(planes, start + x, pitch, count, filling, target, at + x * LANES, LANES, LANES)
     for x in range(whole, width):
-        for c in range(count):
-            target[at + x * LANES + c] = planes[start + c * pitch + x]
+        for c in range(LANES):
+            target[at + x * LANES + c] = planes[start + c * pitch + x] if c < count else filling
 
 
 @compiled
 def _separate(source: Array, at: int, width: int, planes: Array, start: int, pitch: int, count: int) -> None:
-    """The reverse of `_interleave`."""
-    whole = width - width % LANES if count == LANES else 0
+    """The reverse of `_interleave`; planes beyond ``count`` are left alone."""
+    real = source.dtype.type
+    whole = width - width % LANES
     for x in range(0, whole, LANES):
-        transpose_block(source, at + x * LANES, LANES, planes, start + x, pitch)
+        transpose_block(source, at + x * LANES, LANES, LANES, real(0), planes, start + x, pitch, count)
     for c in range(count):
         for x in range(whole, width):
             planes[start + c * pitch + x] = source[at + x * LANES + c]
+
+
+@compiled
+def _summed(sums: Array, start: int, width: int, target: Array, at: int) -> None:
+    """``target[at + x]`` = sum over LANES from ``sums[start + x * 3 * LANES]`` on."""
+    whole = width - width % LANES
+    for x in range(0, whole, LANES):
+        sum_lanes(sums, start + x * 3 * LANES, 3 * LANES, target, at + x)
+    for x in range(whole, width):
+        total = sums.dtype.type(0)
+        for lane in range(LANES):
+            total += sums[start + x * 3 * LANES + lane]
+        target[at + x] = total
 
 
 @compiled
@@ -100,12 +117,11 @@ def splat_band(
     for channel in range(channels_first, channels_last, LANES):
         count = min(LANES, channels - channel)
         total.fill(real(0))
-        packed.fill(real(1))
         for y in range(height):
             if not _land(flow, image, y, first, last, corner, right, low):
                 continue
             start = ((image * channels + channel) * height + y) * width
-            _interleave(source, start, height * width, count, width, packed, 0)
+            _interleave(source, start, height * width, count, width, real(1), packed, 0)
             for x in range(width):
                 if corner[x] < 0:
                     continue
@@ -163,17 +179,15 @@ def gather_rows(
         count = min(LANES, channels - channel)
         for row in range(max(top, 1), min(bottom, height + 1)):
             at = (row - top) * pitch + LANES
-            _interleave(
-                given, ((image * channels + channel) * height + row - 1) * width, plane, count, width, window, at
-            )
-            for lane in range(count, LANES):  # the mass, and then nothing
+            start = ((image * channels + channel) * height + row - 1) * width
+            _interleave(given, start, plane, count, width, real(0), window, at)
+            if count < LANES:  # the mass follows the last channel
                 start = (image * height + row - 1) * width
                 for x in range(width):
-                    window[at + x * LANES + lane] = mass_given[start + x] if lane == count else real(0)
-        packed.fill(real(1))
+                    window[at + x * LANES + count] = mass_given[start + x]
         for y in range(rows):
             start = ((image * channels + channel) * height + first + y) * width
-            _interleave(source, start, plane, count, width, packed, 0)
+            _interleave(source, start, plane, count, width, real(1), packed, 0)
             for x in range(width):
                 place = np.int64(corner[y, x])
                 if place < 0:
@@ -184,17 +198,13 @@ def gather_rows(
                 at = (place - np.int64(top) * (width + 2)) * LANES
                 gather_lanes(window, at, pitch, packed, x * LANES, sums, (y * width + x) * 3 * LANES, shares)
             _separate(packed, 0, width, slopes, start, plane, count)
-            if count < LANES:
-                packed.fill(real(1))
+    slope_flow, slope_mass = flow_gradient.reshape(-1), weight_gradient.reshape(-1)
     for y in range(rows):
+        at_mass = (image * height + first + y) * width
+        at_x, at_y = (2 * image * height + first + y) * width, ((2 * image + 1) * height + first + y) * width
+        _summed(sums, y * width * 3 * LANES, width, slope_mass, at_mass)
+        _summed(sums, y * width * 3 * LANES + LANES, width, slope_flow, at_x)
+        _summed(sums, y * width * 3 * LANES + 2 * LANES, width, slope_flow, at_y)
         for x in range(width):
-            at = (y * width + x) * 3 * LANES
-            mass, across, down = real(0), real(0), real(0)
-            for lane in range(LANES):
-                mass += sums[at + lane]
-                across += sums[at + LANES + lane]
-                down += sums[at + 2 * LANES + lane]
-            scale = weight[image, 0, first + y, x]
-            weight_gradient[image, 0, first + y, x] = mass
-            flow_gradient[image, 0, first + y, x] = scale * across
-            flow_gradient[image, 1, first + y, x] = scale * down
+            slope_flow[at_x + x] *= weight[image, 0, first + y, x]
+            slope_flow[at_y + x] *= weight[image, 0, first + y, x]

@@ -153,21 +153,54 @@ def _deposit_16(typing_context, total, at, pitch, values, shares):  # type: igno
 
 
 @intrinsic
-def _transpose_block(typing_context, source, start, pitch, target, at, target_pitch):  # type: ignore[no-untyped-def]
-    """``target[at + x * target_pitch + c] = source[start + c * pitch + x]`` for c and x below LANES."""
-    signature = types.void(source, start, pitch, target, at, target_pitch)
+def _transpose_block(typing_context, source, start, pitch, given, filling, target, at, target_pitch, wanted):  # type: ignore[no-untyped-def]
+    """``target[at + x * target_pitch + c] = source[start + c * pitch + x]`` for c below LANES and x below ``wanted``.
+
+    Only the first ``given`` rows c are read; the others count as ``filling``.
+    """
+    signature = types.void(source, start, pitch, given, filling, target, at, target_pitch, wanted)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        source_type, _, _, target_type, _, _ = signature.args
+        source_type, start_type, _, given_type, _, target_type, _, _, wanted_type = signature.args
+        memory = _Memory(context, builder, source_type.dtype, LANES)
+        _, index, pitch, given, filling, _, place, target_pitch, wanted = arguments
+        whole, filled = context.get_value_type(start_type), memory.spread(filling)
+        given, wanted = (
+            context.cast(builder, given, given_type, start_type),
+            context.cast(builder, wanted, wanted_type, start_type),
+        )
+        rows = []
+        for lane in range(LANES):
+            inside = builder.icmp_signed("<", ir.Constant(whole, lane), given)
+            rows.append(builder.select(inside, memory.load(memory.address(source_type, arguments[0], index)), filled))
+            # Rows that are not given must not be read either: the last one is read again.
+            more = builder.icmp_signed("<", ir.Constant(whole, lane + 1), given)
+            index = builder.select(more, builder.add(index, pitch), index)
+        for lane, row in enumerate(memory.transpose(rows)):
+            with builder.if_then(builder.icmp_signed("<", ir.Constant(whole, lane), wanted)):
+                memory.store(row, memory.address(target_type, arguments[5], place))
+            place = builder.add(place, target_pitch)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _sum_lanes(typing_context, source, start, pitch, target, at):  # type: ignore[no-untyped-def]
+    """``target[at + x]`` = sum of ``source[start + x * pitch :]`` over its first LANES, for x below LANES."""
+    signature = types.void(source, start, pitch, target, at)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        source_type, _, _, target_type, _ = signature.args
         memory = _Memory(context, builder, source_type.dtype, LANES)
         index, rows = arguments[1], []
         for _ in range(LANES):
             rows.append(memory.load(memory.address(source_type, arguments[0], index)))
             index = builder.add(index, arguments[2])
-        index = arguments[4]
-        for row in memory.transpose(rows):
-            memory.store(row, memory.address(target_type, arguments[3], index))
-            index = builder.add(index, arguments[5])
+        rows = memory.transpose(rows)
+        while len(rows) > 1:
+            rows = [builder.fadd(a, b) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+        memory.store(rows[0], memory.address(target_type, arguments[3], arguments[4]))
         return context.get_dummy_value()
 
     return signature, generate
@@ -237,5 +270,6 @@ spread_to_four: Any = _spread_to_four
 add_scaled_16: Any = _add_scaled_16
 deposit_16: Any = _deposit_16
 transpose_block: Any = _transpose_block
+sum_lanes: Any = _sum_lanes
 gather_lanes: Any = _gather_lanes
 bicubic_4: Any = _bicubic_4
