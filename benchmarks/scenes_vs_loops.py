@@ -1,6 +1,9 @@
 """How near the motion of the procedural scenes comes to that of measured loops: a table and a plot.
 
 Usage: python benchmarks/scenes_vs_loops.py LOOPS_FOLDER [--scenes 150] [--seed 5000] [-o scenes_vs_loops.png]
+       python benchmarks/scenes_vs_loops.py PAIRS_FOLDER --shards SCENES_FOLDER [--scenes 150] [-o scenes_vs_loops.png]
+
+The second form only reads: loops as `gid data clips` measured them and scenes as `gid data scenes` wrote them.
 
 Loops are measured by coarse-to-fine DIS flow from their first frame at 256x144 (every frame warm-started by the last
 one). Scenes are read off exactly and, some of them, measured by the same flow on their own frames, because flow smooths
@@ -28,6 +31,9 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from gid.data.scenes import Scene, generate_scene
+from gid.data.shards import read_shard
+from gid.data.videos import load_pairs
+from gid.spectrum import SpectralVolume
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -155,26 +161,49 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=150)
     parser.add_argument("--rendered", type=int, default=20, help="how many of the scenes are also measured by flow")
     parser.add_argument("--every", type=int, default=3, help="measure every n-th frame of a loop, as of a scene")
+    parser.add_argument("--shards", type=Path, help="scenes as written; LOOPS_FOLDER then holds measured pairs")
     parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("-o", "--output", type=Path, default=Path("scenes_vs_loops.png"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    rows = stored(options) if options.shards else made(options)
+    logger.info(table({name: found for name, found in rows.items() if found}))
+    plot({name: found for name, found in rows.items() if found}, options.output)
+    logger.info("plot: %s", options.output)
+
+
+def stored(options: argparse.Namespace) -> dict[str, list[Figures]]:
+    """Figures of measured pairs and of written scenes: nothing is measured again. One pair a clip."""
+    pairs = {pair.clip: pair for pair in load_pairs(options.loops)}
+    rows = {"loops, measured": [figures(pair.volume.coefficients.numpy()) for pair in pairs.values()]}
+    scenes: list[Figures] = []
+    paths = sorted(Path(options.shards).glob("*.safetensors"))
+    if not paths:
+        raise SystemExit(f"{options.shards} holds no shards of scenes")
+    for path in paths:
+        shard = read_shard(path)
+        moving = [index for index, kind in enumerate(shard.kinds) if kind != "still"]
+        for index in moving[: -(-options.scenes // len(paths))]:
+            volume = SpectralVolume.from_real(shard.coefficients[index])
+            scenes.append(figures(volume.coefficients.numpy()))
+    return {**rows, "scenes, exact": scenes}
+
+
+def made(options: argparse.Namespace) -> dict[str, list[Figures]]:
+    """Figures of loops and of new scenes, both measured by flow here."""
     clips = sorted(options.loops.glob("*.mp4"))
     if not clips:
         raise SystemExit(f"{options.loops} holds no .mp4 loops")
     rows: dict[str, list[Figures]] = {"loops, flow": [], "scenes, flow": [], "scenes, exact": []}
     for clip in tqdm(clips, desc="loops"):
         rows["loops, flow"].append(figures(flow_spectrum(list(iio.imread(clip, plugin="pyav")[: 150 : options.every]))))
-    made = (generate_scene(options.seed + i) for i in range(10 * options.scenes))
-    movers = (scene for scene in made if scene.kind != "still")
+    movers = (scene for i in range(10 * options.scenes) if (scene := generate_scene(options.seed + i)).kind != "still")
     for number in tqdm(range(options.scenes), desc="scenes"):
         scene = next(movers)
         rows["scenes, exact"].append(figures(scene.volume.coefficients.numpy()))
         if number < options.rendered:
             rows["scenes, flow"].append(figures(rendered(scene)))
-    logger.info(table({name: found for name, found in rows.items() if found}))
-    plot({name: found for name, found in rows.items() if found}, options.output)
-    logger.info("plot: %s", options.output)
+    return rows
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gid.data.videos import clips_in
+from gid.video import read_video
+
 PAPER_SIZE = (256, 128)
 Scaling = Literal["uint8", "unit", "signed"]
 Network = Callable[[Tensor], Tensor]
@@ -203,6 +206,17 @@ def read_features(path: str | Path) -> Tensor:
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"{path} holds {values.dtype} {values.shape}; features are floating point (N, D)")
     return torch.from_numpy(values)
+
+
+def read_videos(folder: str | Path) -> list[Tensor]:
+    """Every video of a folder at the paper's size, (N, 3, 128, 256) in [0, 1], by name.
+
+    Raises:
+        ValueError: a folder without videos.
+    """
+    return [
+        centre(torch.from_numpy(read_video(path)[0]).movedim(-1, 1).float() / 255) for path in sorted(clips_in(folder))
+    ]
 
 
 # -- the protocol -------------------------------------------------------------------------------------------------
