@@ -67,7 +67,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if pipeline.device.type == "cuda" else str(pipeline.device)
     print(f"{name}, torch {torch.__version__}, weights {options.weights}")
     print(f"start {start:.2f} s (without the fork), frame {frame:.4f} s, megapixel {megapixel:.4f} s")
-    print(f"one diffusion step {step:.4f} s, of at most {step_flops(pipeline) / 1e12:.3f} TFLOP")
+    print(f"one diffusion step {step:.4f} s, reckoned as {step_flops(pipeline) / 1e12:.3f} TFLOP")
 
 
 if __name__ == "__main__":
