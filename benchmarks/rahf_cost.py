@@ -46,7 +46,7 @@ def peak_memory(work: Callable[[], Any]) -> float | None:
         return None
 
 
-def matrix_peak(kind: torch.dtype, side: int = 2048) -> float:
+def matrix_peak(kind: torch.dtype, side: int = 1536) -> float:
     """GFLOP a second of a square matrix product, the best of several."""
     a, b = torch.randn(side, side).to(kind), torch.randn(side, side).to(kind)
     return 2 * side**3 / measure(lambda: a @ b, 8).wall_ms / 1e6
@@ -72,7 +72,8 @@ def described(scale: int) -> RAHFConfig:
 
 
 def spread_outputs(model: RAHF) -> None:
-    """Give the last layers weights that let the outputs use their range, so that a difference would show."""
+    """Give the last layers weights that let the outputs use their range, so that a difference would show: as drawn, all
+    of them are near one half, where bfloat16 has no chance to be wrong."""
     for head in (*model.heatmap_predictor.values(), *model.score_predictor.values()):
         last = [getattr(head, name) for name in ("last_conv1", "last_conv2") if hasattr(head, name)]
         for layer in last or [layer for layer in head.modules() if isinstance(layer, nn.Linear)]:
@@ -108,9 +109,11 @@ def flops(config: RAHFConfig) -> dict[str, float]:
         }
 
 
-def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest absolute difference of any heatmap or score."""
-    return max(float((found[name].float() - expected[name].float()).abs().max()) for name in found if name != "words")
+def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """The largest and the root-mean-square difference of heatmaps and scores."""
+    names = [name for name in found if name != "words"]
+    apart = torch.cat([(found[name].float() - expected[name].float()).flatten() for name in names])
+    return {"largest difference": float(apart.abs().max()), "rms difference": float(apart.square().mean().sqrt())}
 
 
 def public(repeats: int, scale: int) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def public(repeats: int, scale: int) -> dict[str, Any]:
         }
 
     peer = partial(PlainRAHF(model).eval(), image, ids, ids)
-    rows = {"peer": measured("peer", peer, torch.float32, "whole") | {"largest difference": 0.0}}
+    rows = {"peer": measured("peer", peer, torch.float32, "whole") | differences(kept["peer"], kept["peer"])}
     del peer  # it holds the float32 weights
     kinds = ["float32", *(["bfloat16"] if has_fast_bf16() else [])]
     for kind in kinds:
@@ -159,16 +162,14 @@ def public(repeats: int, scale: int) -> dict[str, Any]:
         for part, whole in (("whole", True), ("scores", False)):
             name = kind if whole else f"{kind}, scores"
             row = measured(name, lambda whole=whole: ours(whole), getattr(torch, kind), part)  # type: ignore[misc]
-            rows[name] = row | {"largest difference": difference(kept[name], kept["peer"])}
-    wanted = [
-        {
-            "what": name,
-            "wanted": f"{times} times, within {most:g}",
-            "reached": rows[name]["times faster"] >= times and rows[name]["largest difference"] <= most,
-        }
-        for name, (times, most) in WANTED.items()
-        if name in rows
-    ]
+            rows[name] = row | differences(kept[name], kept["peer"])
+    wanted = []
+    for name, (times, most) in WANTED.items():
+        if name in rows:
+            row = rows[name]
+            wanted.append({"what": name, "wanted": f"{times} times as fast", "reached": row["times faster"] >= times})
+            for kind in ("largest difference", "rms difference"):
+                wanted.append({"what": name, "wanted": f"{kind} {most:g}", "reached": row[kind] <= most})
     for kind in kinds:
         part_of = rows[f"{kind}, scores"]["seconds"] / rows[kind]["seconds"]
         what = f"{kind}: scores are {part_of:.0%} of the whole"

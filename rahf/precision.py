@@ -28,8 +28,9 @@ def has_fast_bf16(device: str | torch.device = "cpu") -> bool:
 def resolve_precision(precision: str, device: str, folder: str | Path) -> torch.dtype:
     """The number format for the weights in `folder` on `device`.
 
-    `auto` is bfloat16 for large models where the device is fast in it, else float32: scores and heatmaps then differ
-    by at most 0.02 from those in float32, and a word's probability where the model is undecided by more.
+    `auto` is bfloat16 for large models where the device is fast in it, else float32. Scores and heatmaps in bfloat16
+    differ from those in float32 by half a hundredth (root mean square); single pixels where a heatmap is undecided by
+    up to a few hundredths. `benchmarks/rahf_cost.py public` measures both.
     Raises ValueError for an unknown name.
     """
     if precision not in PRECISIONS:

@@ -23,6 +23,7 @@ from .folders import prompt_of
 from .images import SUFFIXES, load_image
 from .metrics import Estimate, auc_judd, mean_estimate
 from .predictor import Predictor
+from .prompts import encode_prompts
 from .sheets import overlay
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def find_warps(
     for start in tqdm(range(0, len(items), batch_size), desc="planting"):
         batch = []
         for item in items[start : start + batch_size]:
-            planted = plant(item, (prompt_of(item, prompts) if prompts else None) or PROMPT, severity, side, seed)
+            planted = plant(item, _prompt_for(predictor, item, prompts), severity, side, seed)
             if planted is None:
                 logger.warning("%s: no warp can be seen in it; left out", item.file)
             else:
@@ -178,6 +179,19 @@ def edge_energy(picture: np.ndarray) -> np.ndarray:
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     length = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     return cv2.GaussianBlur(length, (0, 0), max(min(grey.shape) / 30, 1))
+
+
+def _prompt_for(predictor: Predictor, item: Item, prompts: Mapping[str, str] | None) -> str:
+    """The prompt of a picture where one is known that the model can read: the warp is not a matter of words."""
+    prompt = prompt_of(item, prompts) if prompts else None
+    if prompt is None:
+        return PROMPT
+    try:
+        encode_prompts([prompt], predictor.model.config, predictor.tokenizer)
+    except ValueError as error:
+        logger.warning("%s: %s; %r is taken instead", item.file, error, PROMPT)
+        return PROMPT
+    return prompt
 
 
 def _count(column: Mapping[str, Estimate]) -> int:
