@@ -121,14 +121,17 @@ class Auxiliary(nn.Module):
 
     def grounding(self, model: RAHF, visual: Tensor, places: Places) -> Tensor:
         """Cross-entropy of nouns plus that of colours, by the model's own matching, from visual tokens (B,1+g·g,C)."""
+        return _entropy(self.logits(model, visual, "noun"), places.nouns) + _entropy(
+            self.logits(model, visual, "colour"), places.colours
+        )
+
+    def logits(self, model: RAHF, visual: Tensor, sense: str) -> Tensor:
+        """Fit (B,g·g,1+W) of the visual tokens (B,1+g·g,C) with the ground and with all words of a sense."""
         if model.word_embedding is None or model.word_matching is None:
             raise ValueError("tokens are matched with word embeddings; this model has none (word_rows is 0)")
-        matching, spelling, patches = model.word_matching, model.word_embedding.spelling, visual[:, 1:]
-        nouns = torch.cat([matching.ground, spelling(self.noun_rows)])
-        colours = torch.cat([matching.ground, spelling(self.colour_rows)])
-        return _entropy(matching.logits(patches, nouns, "noun"), places.nouns) + _entropy(
-            matching.logits(patches, colours, "colour"), places.colours
-        )
+        rows = self.noun_rows if sense == "noun" else self.colour_rows
+        words = torch.cat([model.word_matching.ground, model.word_embedding.spelling(rows.to(visual.device))])
+        return model.word_matching.logits(visual[:, 1:], words, sense)
 
 
 def _rows(words: Sequence[str], tokenizer: TextTokenizer, rows: int) -> Tensor:

@@ -12,7 +12,7 @@ import typer
 
 from .cli_hub import push
 from .cli_options import Device, Half, Precision, Weights
-from .cli_stages import evaluate, pack, sprites, train
+from .cli_stages import evaluate, pack, recognize, sprites, train
 from .cli_warps import evaluate_warps
 from .data.richhf import read_prompts
 
@@ -163,7 +163,7 @@ def rank(
         typer.echo(f"{value:.3f} {found[place][0].name}  {'; '.join(found[place][1].reasons())}")
 
 
-for stage in (train, evaluate, evaluate_warps, pack, sprites, push):
+for stage in (train, recognize, evaluate, evaluate_warps, pack, sprites, push):
     app.command()(_explained(stage))
 
 

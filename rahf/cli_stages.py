@@ -1,4 +1,4 @@
-"""`rahf train`, `evaluate`, `pack` and `sprites`: the commands that make and judge weights."""
+"""`rahf train`, `recognize`, `evaluate`, `pack` and `sprites`: the commands that make and judge weights."""
 
 import json
 from pathlib import Path
@@ -21,6 +21,7 @@ def train(
     init: Annotated[Path | None, typer.Option(help="Weights folder to start from.")] = None,
     vit: Annotated[str | None, typer.Option(help="Pretrained ViT to start from: Hub repository or folder.")] = None,
     t5: Annotated[str | None, typer.Option(help="Pretrained T5 to start from: Hub repository or folder.")] = None,
+    recognition: Annotated[str | None, typer.Option(help="Weights to take the image tower and its keys from.")] = None,
     variant: Annotated[str, typer.Option(help="multi_head or augmented_prompt.")] = "multi_head",
     blind: Annotated[str, typer.Option(help="Hide an input: image or text.")] = "",
     scenes: Annotated[Path | None, typer.Option(help="Sprite library: train on composed scenes.")] = None,
@@ -48,7 +49,7 @@ def train(
     """Train a model, on composed scenes or on RichHF-18K."""
     from .model import RAHF
     from .prompts import load_tokenizer
-    from .towers import load_towers
+    from .towers import load_recognition, load_towers
     from .training import TrainConfig
     from .training import train as run
 
@@ -56,6 +57,8 @@ def train(
     network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant))
     network.config = network.config.with_(blind=blind)
     load_towers(network, vit, t5, pyramid=init is None)
+    if recognition is not None:
+        load_recognition(network, recognition)
     source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     tokenizer = load_tokenizer(network.config, init)
     auxiliary = _auxiliary(network, source, tokenizer) if auxiliary_tasks else None
@@ -74,6 +77,37 @@ def train(
         save_every=save_every,
     )
     run(network, source, tokenizer, out, settings, auxiliary=auxiliary)
+
+
+def recognize(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the weights.")],
+    scenes: Annotated[Path, typer.Option(help="Sprite library.")],
+    init: Annotated[Path | None, typer.Option(help="Weights folder to start from; else the preset `small`.")] = None,
+    steps: int = 500,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    tower_rate: Annotated[float, typer.Option(help="Learning rate of the image tower, as a part of the rest's.")] = 0.3,
+    seed: int = 0,
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+) -> None:
+    """Teach the image tower what single sprites show; `rahf train --init` goes on from there."""
+    from .data.sprites import SpriteLibrary
+    from .model import RAHF
+    from .prompts import load_tokenizer
+    from .recognition import RecognitionConfig, train_recognition
+    from .towers import load_towers
+
+    torch.manual_seed(seed)
+    network = RAHF.from_pretrained(init) if init else load_towers(RAHF(preset("small")), pyramid=True)
+    settings = RecognitionConfig(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        tower_rate=tower_rate,
+        seed=seed,
+        mixed_precision=precision,
+    )
+    train_recognition(network, SpriteLibrary.load(scenes), load_tokenizer(network.config, init), out, settings)
 
 
 def evaluate(

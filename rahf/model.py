@@ -168,7 +168,10 @@ class RAHF(
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B,3,H,W) in [0, 1] -> (B,3,S,S) squashed and normalised."""
-        images = self.squash(images)
+        return self.normalize(self.squash(images))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Pixels in [0, 1] -> what the image tower was pretrained on, in the faster layout for convolutions."""
         mean = images.new_tensor(self.config.image_mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.config.image_std).view(1, 3, 1, 1)
         return ((images - mean) / std).to(self.dtype, memory_format=torch.channels_last)
@@ -183,6 +186,15 @@ class RAHF(
         else:
             tokens = self.vit(pixel_values=pixels).last_hidden_state
         return self.visual_token_projection(tokens)
+
+    def encode_part(self, pictures: Tensor, corner: tuple[int, int]) -> Tensor:
+        """Visual tokens (B,1+n,C) of pictures (B,3,s,s) smaller than the model's, as if at `corner` of its grid.
+
+        Raises ValueError for a model without a feature pyramid.
+        """
+        if self.config.image_tower != PYRAMID:
+            raise ValueError(f"the image tower is {self.config.image_tower!r}; only {PYRAMID} reads parts of a picture")
+        return self.visual_token_projection(self.pyramid.part(self.normalize(pictures), corner))
 
     def fuse(self, visual: Tensor, text: TextTokens) -> Fused:
         """Run the T5 encoder over visual tokens (B,N,C) followed by the text; padding is masked everywhere."""

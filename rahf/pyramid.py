@@ -6,6 +6,8 @@ rest. Convolutional features as the tokens of a transformer are the "hybrid" of 
 section 3.1).
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +38,17 @@ class PyramidTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B,3,S,S) in [0, 1] -> (B,1+g·g,width), the class token first."""
+        return self.tokens(images, self.positions)
+
+    def part(self, images: Tensor, corner: tuple[int, int]) -> Tensor:
+        """The tokens of smaller pictures that lie at `corner` (row, column) of the grid."""
+        grid, side = math.isqrt(self.positions.shape[1]), images.shape[-1] // STRIDE
+        row, column = corner
+        window = self.positions.unflatten(1, (grid, grid))[:, row : row + side, column : column + side]
+        return self.tokens(images, window.flatten(1, 2))
+
+    def tokens(self, images: Tensor, positions: Tensor) -> Tensor:
+        """(B,3,H,W) in [0, 1] and the positions (1,N,width) of its patches -> (B,1+N,width)."""
         with torch.no_grad():
             fine = self.trunk.early(images)[-1]
         middle, coarse = self.trunk.late(fine)
@@ -44,7 +57,7 @@ class PyramidTower(nn.Module):
             middle,
             F.interpolate(coarse, size=middle.shape[-2:], mode="bilinear", align_corners=False),
         ]
-        tokens = self.project(torch.cat(levels, dim=1).flatten(2).transpose(1, 2)) + self.positions
+        tokens = self.project(torch.cat(levels, dim=1).flatten(2).transpose(1, 2)) + positions
         summary = self.summarise(coarse.mean(dim=(2, 3)))[:, None]
         return self.norm(torch.cat([summary, tokens], dim=1))
 

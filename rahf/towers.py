@@ -15,6 +15,15 @@ from .model import RAHF
 
 logger = logging.getLogger(__name__)
 
+# What turns pixels into matches with words, by the beginnings of its names.
+RECOGNITION = (
+    "pyramid.",
+    "visual_token_projection.",
+    "word_matching.norm.",
+    "word_matching.keys.",
+    "word_matching.ground",
+    "word_embedding.spelling.",
+)
 POSITIONS = "embeddings.position_embeddings"
 
 
@@ -37,6 +46,21 @@ def load_towers(model: RAHF, vit: str | None = None, t5: str | None = None, pyra
         model.pyramid.trunk.load_state_dict(pretrained_trunk().state_dict())
     if t5 is not None:
         _copy(model.t5, dict(_fetch(T5ForConditionalGeneration, t5).state_dict()), t5)
+    return model
+
+
+def load_recognition(model: RAHF, source: str) -> RAHF:
+    """Copy what recognises things from another model of this architecture: the tower, its projection, the matching keys
+    and the words' spelling. In place; all else stays. Raises CheckpointError if it does not fit."""
+    other = dict(RAHF.from_pretrained(source).state_dict())
+    own = model.state_dict()
+    wanted = [name for name in own if name.startswith(RECOGNITION)]
+    problems = [name for name in wanted if name not in other or other[name].shape != own[name].shape]
+    if model.config.image_tower != PYRAMID:
+        problems.append(f"its image tower is {model.config.image_tower!r}, not {PYRAMID}")
+    if problems:
+        raise CheckpointError(f"{source} does not fit this model: {', '.join(problems)}")
+    model.load_state_dict({name: other[name] for name in wanted}, strict=False)
     return model
 
 

@@ -118,7 +118,7 @@ def draw(
         choices = sprites[group.noun]
         sprite = choices[int(generator.integers(len(choices)))]
         for box in _cells(region, group.count, generator):
-            image, instance = _paste(image, sprite.pixels, box, group.colour, place, generator)
+            image, instance = paste(image, sprite.pixels, box, group.colour, place, generator)
             instances.append(instance)
     if plan.sign is None:
         return image, instances, None
@@ -191,7 +191,7 @@ def _spoil(
     for place in generator.permutation(len(instances))[:number]:
         severity = float(generator.uniform(0.4, 1.0))
         kind = str(generator.choice(list(OBJECT_FAULTS)))
-        box = _part(instances[place].box, generator)
+        box = part_of(instances[place].box, generator)
         spoiled, mask = OBJECT_FAULTS[kind](image, box, severity, generator)
         if not is_visible(image, spoiled, mask):
             continue
@@ -256,9 +256,10 @@ def _cells(region: Box, count: int, generator: np.random.Generator) -> list[Box]
     return cells
 
 
-def _paste(
+def paste(
     image: np.ndarray, pixels: np.ndarray, box: Box, colour: str | None, group: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, Instance]:
+    """A sprite (H,W,4) drawn into a box, tinted if a colour is named, perhaps mirrored; gives picture and instance."""
     x, y, width, height = box
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
     shape = (max(int(pixels.shape[1] * scale), 2), max(int(pixels.shape[0] * scale), 2))
@@ -293,7 +294,7 @@ def _write_sign(image: np.ndarray, text: str, top: int, generator: np.random.Gen
     return np.array(canvas), (x, y, right - left, lower - upper)
 
 
-def _part(box: Box, generator: np.random.Generator) -> Box:
+def part_of(box: Box, generator: np.random.Generator) -> Box:
     """A part of a box, at least half as wide and high."""
     x, y, width, height = box
     inner_width, inner_height = int(width * generator.uniform(0.5, 0.85)), int(height * generator.uniform(0.5, 0.85))
