@@ -76,8 +76,8 @@ GID_SMALL = KnownWeights(
     source="this project",
     licence="apache-2.0",
     data=(
-        "3,000 procedural scenes and 12 looping clips (CC0); one envelope head also 1,000 scenes pasted from photographs; "
-        "the trunk of the photo encoder: ImageNet"
+        "3,000 procedural scenes and 12 looping clips (CC0); one envelope head also 1,000 scenes pasted from "
+        "photographs; the trunk of the photo encoder: ImageNet"
     ),
     quality="correlation of motion energy 0.50, background leakage 0.30 on seven clips left out",
     embedded="gid/weights",
@@ -91,8 +91,8 @@ GID_SMALL = KnownWeights(
     test_data="seven looping clips of the paper's project page (CC0), left out of training",
     training=(
         "From nothing, except the trunk of the photo encoder, which is EfficientNet-Lite0 at its ImageNet weights: the "
-        "autoencoder of frequency slices, three envelope heads, the denoiser one slice at a time, then attention across "
-        "frequencies with the rest frozen, and the renderer by itself."
+        "autoencoder of frequency slices, three envelope heads, the denoiser one slice at a time, then attention "
+        "across frequencies with the rest frozen, and the renderer by itself."
     ),
     limits=(
         "Good for flowers, leaves, trees, hanging paper, cloth and lanterns before a still background. Not good for "
