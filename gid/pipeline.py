@@ -27,6 +27,7 @@ from gid.models.photo_encoder import PhotoEncoder, envelope_from_log
 from gid.models.renderer import Renderer
 from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization, from_isotropic
 from gid.photo import load_photo
+from gid.precision import autocast
 from gid.spectrum import SpectralVolume
 
 # The denoiser halves its latents twice more, so motion sides are multiples of 16.
@@ -244,7 +245,7 @@ class GIDPipeline(DiffusionPipeline):
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         """The arithmetic of a call."""
-        return _autocast(self.device)
+        return autocast(self.device)
 
     def _predict(self, latents: Tensor, time: Tensor, index: Tensor, condition: Tensor, scale: float) -> Tensor:
         """Classifier-free guidance, eps = (1 + w) eps(c) - w eps(null); it is linear, so the same for velocity."""
@@ -331,15 +332,6 @@ def _pipeline_class(folder: Path) -> type[GIDPipeline]:
 
         return FltwrPipeline
     raise ValueError(f"weights in {folder} are for a {name!r}; this version knows GIDPipeline and FltwrPipeline")
-
-
-def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 where the processor multiplies it natively; elsewhere it would be slower than float32."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16)
-    if device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported():
-        return torch.autocast("cpu", torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def _renoise(previous: Tensor, scheduler: Any, position: int, generator: torch.Generator) -> Tensor:
