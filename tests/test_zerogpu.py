@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -249,13 +250,15 @@ def space(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     progress.touch()
     with open(home / "log", "wb") as output:
         command = [sys.executable, "-m", "tests.zerogpu_space", str(port), str(progress)]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     url = f"http://127.0.0.1:{port}/"
     try:
         wait_for(url, process, home / "log", 600)
         yield url, progress
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # its forked workers, too: they outlive it otherwise
         process.wait(60)
 
 
