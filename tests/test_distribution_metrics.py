@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import linalg
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+from gid.cli import app
 from gid.evaluation.distances import (
     Features,
     centre,
@@ -22,6 +26,7 @@ from gid.evaluation.distances import (
     video_distances,
     windows,
 )
+from gid.video import write_video
 
 
 def samples(seed: int, count: int = 60, size: int = 6, shift: float = 0.0, spread: float = 1.0) -> Tensor:
@@ -200,3 +205,30 @@ def test_sliding_windows_tell_when_it_gets_worse() -> None:
     assert len(sliding_distances(real, drifting, Features(pixel_statistics), 16, clips=True)) == 2
     with pytest.raises(ValueError, match="do not fit"):
         sliding_distances(real, drifting, pictures, 41, clips=False)
+
+
+def test_the_command_compares_folders_of_videos(tmp_path: Path) -> None:
+    """Two folders of short clips and a scripted network go in, the named distances come out."""
+    network = tmp_path / "network.pt"
+    torch.jit.save(torch.jit.script(TinyInception()), str(network))
+    for name, dim in (("real", 1.0), ("same", 1.0), ("dark", 0.3)):
+        (tmp_path / name).mkdir()
+        for index, video in enumerate(clips(0, 0.1, 3)):
+            frames = video[:32].repeat_interleave(4, 2).repeat_interleave(4, 3).clamp(0, 1) * dim
+            pixels = frames.mul(255).round().to(torch.uint8).movedim(1, -1).numpy()
+            write_video(tmp_path / name / f"{index}.mp4", [pixels], 30.0)
+
+    def run(generated: str, *options: object) -> Any:
+        arguments = ["distances", tmp_path / "real", tmp_path / generated, *options]
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    found = {}
+    for generated in ("same", "dark"):
+        result = run(generated, "--inception", network)
+        assert result.exit_code == 0, result.output
+        found[generated] = float(re.search(r"^FID: (\S+)", result.output, re.MULTILINE)[1])  # type: ignore[index]
+        assert re.search(r"^FID, windows of 30: \S+$", result.output, re.MULTILINE)
+    assert found["same"] == pytest.approx(0.0, abs=1e-3)
+    assert found["dark"] > 100
+    assert "no network named" in run("same").stderr
+    assert "unknown" in run("same", "--inception", network, "--picture-input", "float").stderr
