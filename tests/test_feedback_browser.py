@@ -394,7 +394,7 @@ def test_upload_to_feedback_without_a_jump(visit: Visit, service: FeedbackServic
 
 def test_an_example_is_looked_at_with_one_click(visit: Visit) -> None:
     page = visit.page
-    page.locator("tbody tr").locator("visible=true").first.click()
+    page.locator("tbody td").locator("visible=true").first.click()
     page.locator("#feedback-view-one .rahf-ready").wait_for()
     rows = json.loads((Path(__file__).parent.parent / "examples" / "feedback.json").read_text(encoding="utf-8"))
     assert page.locator("#feedback-view-one .rahf-prompt").inner_text() == rows[0]["prompt"]
