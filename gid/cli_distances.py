@@ -46,20 +46,20 @@ def distances(
     from gid.loading import resolve_device
 
     target = resolve_device(device)
-    sides = [read_videos(folder) for folder in (real, generated)]
+    ours, theirs = read_videos(real), read_videos(generated)
     found: dict[str, float] = {}
     changes: dict[str, list[float]] = {}
     if inception is not None:
         network = Features.load(inception, picture_side or None, picture_input, device=target)  # type: ignore[arg-type]
-        found |= picture_distances(*sides, network)
+        found |= picture_distances(ours, theirs, network)
         if sliding:
-            changes["FID, windows of 30"] = sliding_distances(*sides, network, 30, clips=False)
+            changes["FID, windows of 30"] = sliding_distances(ours, theirs, network, 30, clips=False)
     for name, path in (("FVD", i3d), ("DTFVD", dynamic_textures)):
         if path is not None:
             network = Features.load(path, clip_side or None, clip_input, device=target)  # type: ignore[arg-type]
-            found |= video_distances(*sides, network, name, stride=stride)
+            found |= video_distances(ours, theirs, network, name, stride=stride)
             if sliding and name == "DTFVD":
-                changes["DTFVD, windows of 16"] = sliding_distances(*sides, network, 16, clips=True)
+                changes["DTFVD, windows of 16"] = sliding_distances(ours, theirs, network, 16, clips=True)
     for name, value in found.items():
         typer.echo(f"{name}: {value:.4g}")
     for name, values in changes.items():
