@@ -109,7 +109,7 @@ def _many(service: FeedbackService) -> None:
             type="filepath",
             sources=["upload", "clipboard"],
             interactive=True,
-            columns=3,  # of at least 100 pixels each: more do not fit a phone
+            columns=4,
             height=280,
             object_fit="contain",
             min_width=300,
