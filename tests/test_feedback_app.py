@@ -331,11 +331,12 @@ def test_weights_from_a_folder_are_named_without_their_path(predictor: Predictor
 
 
 @pytest.mark.parametrize("damage", ["nothing there", "no config", "cut weights", "another model"])
-def test_without_usable_weights_the_rest_of_the_app_works(
-    predictor: Predictor, tmp_path: Path, picture: Path, damage: str
-) -> None:
+def test_without_usable_weights_the_rest_of_the_app_works(predictor: Predictor, tmp_path: Path, damage: str) -> None:
     from app import create_demo, launch
 
+    # Nobody else's: an app that closes deletes its uploads from the folder that all apps of a machine share.
+    picture = tmp_path / "own.png"
+    photo(96, 64, seed=4711).save(picture)
     folder = tmp_path / "weights"
     if damage != "nothing there":
         predictor.model.save_pretrained(folder)
