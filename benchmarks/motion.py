@@ -20,6 +20,7 @@ from gid.jobs import MOTION_SIDE
 from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
 from gid.photo import load_photo
 from gid.pipeline import GIDPipeline, load_pipeline
+from gid.precision import autocast
 
 PAPER_STEPS = 250
 
@@ -43,8 +44,6 @@ def run(pipeline: GIDPipeline, photo: str, steps: int, seeds: int = 1, solver: s
 @torch.no_grad()
 def band_times(repeats: int) -> list[dict[str, Any]]:
     """Milliseconds of one denoising step for several numbers of bands, in the pipeline's own precision."""
-    from gid.pipeline import _autocast
-
     rows = []
     for bands in (4, 8, 16, 32):
         config = DenoiserConfig(num_bands=bands)
@@ -52,7 +51,7 @@ def band_times(repeats: int) -> list[dict[str, Any]]:
         latents = torch.randn(bands, config.latent_channels, 16, 28)
         condition = torch.randn(bands, config.condition_channels, 16, 28)
         times, index = torch.full((bands,), 500), torch.arange(bands)
-        with _autocast(latents.device):
+        with autocast(latents.device):
             timing = common.measure(partial(denoiser, latents, times, index, condition), repeats)
         rows.append({"over": "bands", "count": bands, "ms": timing.wall_ms, "processor_ms": timing.processor_ms})
     return rows
