@@ -61,7 +61,7 @@ class GIDPipeline(DiffusionPipeline):
         photo_encoder: PhotoEncoder,
         renderer: Renderer,
         scheduler: SchedulerMixin,
-        scales: tuple[float, ...] = (1.0,) * 16,
+        scales: tuple = (1.0,) * 16,
         envelope: bool = True,
         motion_area: int = 112 * 64,
         num_frames: int = 150,
