@@ -56,10 +56,10 @@ def train(
     torch.manual_seed(seed)
     network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant))
     network.config = network.config.with_(blind=blind)
+    source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     load_towers(network, vit, t5, pyramid=init is None)
     if recognition is not None:
         load_recognition(network, recognition)
-    source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     tokenizer = load_tokenizer(network.config, init)
     auxiliary = _auxiliary(network, source, tokenizer) if auxiliary_tasks else None
     if photographs is not None:
