@@ -135,7 +135,7 @@ class Auxiliary(nn.Module):
 
 
 def _rows(words: Sequence[str], tokenizer: TextTokenizer, rows: int) -> Tensor:
-    return spelling_hashes(pad([tokenizer.encode(word) for word in words]).ids, rows, causal=False)[:, 0]
+    return spelling_hashes(pad([tokenizer.encode(word) for word in words]).ids, rows, causal=False)[:, 0].clone()
 
 
 def _entropy(logits: Tensor, target: Tensor) -> Tensor:

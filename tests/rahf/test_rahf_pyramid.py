@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TINY
+from safetensors.torch import load_model, save_model
 
 from rahf.auxiliary import GROUND, UNKNOWN, Auxiliary, Places, places_of, word_ends
 from rahf.checkpoints import INDEX_FILE, CheckpointError, save_parts
@@ -118,3 +119,11 @@ def test_a_damaged_index_and_an_oversized_tensor_are_named(model: RAHF, tmp_path
     (folder / INDEX_FILE).write_text(json.dumps({"weight_map": []}))
     with pytest.raises(CheckpointError, match="damaged"):
         RAHF.from_pretrained(folder)
+
+
+def test_the_auxiliary_layers_can_be_stored_and_gone_on_from(model: RAHF, tmp_path: Path) -> None:
+    first, second = (Auxiliary(model, ByteTokenizer(), ["cat", "dog"], ["red"]) for _ in range(2))
+    save_model(first, str(tmp_path / "auxiliary.safetensors"))
+    load_model(second, tmp_path / "auxiliary.safetensors")
+    assert torch.equal(first.misaligned.weight, second.misaligned.weight)
+    assert torch.equal(first.noun_rows, second.noun_rows)
