@@ -212,7 +212,7 @@ def test_loop_guidance_pulls_the_estimate_towards_a_loop(pipeline: FltwrPipeline
         with torch.no_grad():
             return float(loop_energy(decode(clean), 149))
 
-    guided = pipeline._guided(noise, latents, time, scheduler, decode, 1e-2)
+    guided = pipeline._guided(noise, latents, time, scheduler, decode, 1e4)
     assert energy(guided) < energy(noise)
     torch.testing.assert_close(pipeline._guided(noise, latents, torch.tensor(999), scheduler, decode, 1.0), noise)
 
@@ -236,7 +236,7 @@ def test_the_missing_licence_is_told(pipeline: FltwrPipeline, tmp_path: Path) ->
     service = AnimationService(pipeline, "folder")
     assert service.notice == pipeline.notice
     assert pipeline.notice in _note(service, MotionOptions(), 1.0)
-    assert "plants" in _note(AnimationService(tiny_pipeline(), "tiny"), MotionOptions(), 1.0)
+    assert "plants" in _note(AnimationService(tiny_pipeline(), "embedded"), MotionOptions(), 1.0)
     *_, video = service.animate(str(path), MotionOptions(steps=1), RenderOptions(frames=4))
     assert Path(str(video)).stat().st_size > 0
 

@@ -60,7 +60,9 @@ def test_it_starts_from_a_clean_copy_and_answers(tree: Path) -> None:
     before = files(tree)
     found = visit(tree, sys.executable, Measured())
     assert {"/animate", "/poke"} <= set(found.answers_s)
-    assert files(tree) - before <= {name for name in files(tree) if name.endswith(".pyi")}
+    # What importing leaves: gradio's stubs of the components, and loops compiled once and kept.
+    left = {name for name in files(tree) - before if "__pycache__" not in name}
+    assert left <= {name for name in left if name.endswith(".pyi")}
 
 
 def repository(folder: Path, *names: str) -> Path:
