@@ -107,7 +107,10 @@ RAHF_SMALL = KnownWeights(
     source="this project",
     licence="apache-2.0",
     data="composed scenes with known prompts and known faults; no human labels",
-    quality=None,
+    quality=(
+        "on 1,000 composed scenes of unseen sprites: plausibility PLCC 0.61, alignment 0.61; implausibility CC "
+        "0.71, AUC 0.94; misalignment CC 0.72; words F1 0.56"
+    ),
     embedded="rahf/weights",
     test_data="composed scenes of sprites and backgrounds that training never showed",
     training=(
