@@ -135,7 +135,6 @@ def test_a_generator_stays_one() -> None:
 
 
 def test_refusals_survive_pickling() -> None:
-    from ui.zerogpu import Refused  # as it is now: another test loads the module anew
 
     for error in (ValueError("no"), OSError(errno.ENOSPC, "full")):
         again = pickle.loads(pickle.dumps(Refused.of(error)))
