@@ -1,4 +1,4 @@
-"""Takes pictures of the Rich feedback tab: `PYTHONPATH=. python examples/make_screenshots.py OUT`. Needs playwright and chromium.
+"""Takes pictures of the Rich feedback tab: `PYTHONPATH=. python examples/make_screenshots.py OUT`, with chromium.
 
 The empty tab, an example and a comparison, on a desktop and a phone, light and dark. --url looks at an app that runs
 already; --readme also draws the README's picture, docs/feedback.jpg.
