@@ -5,10 +5,14 @@ picture what is in it, which is slow to learn from. In a composed scene the plac
 tokens are taught directly to match the words' embeddings (in the manner of GLIP, Li et al. 2022), before the fusing
 encoder compares the two.
 
+*Spotting*: every visual token says how implausible its patch is, again before the fusing encoder: a melted corner of
+a small object has to be seen by the image tower itself.
+
 *Judging*: the encoder's token at the end of every word says whether that word is misaligned. The decoder says so too,
 but only once it has learned to write; this teaches the encoder from the first step.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,7 +89,7 @@ def places_of(samples: Sequence[Sample], grid: int, nouns: Sequence[str], colour
 
 
 class Auxiliary(nn.Module):
-    """The layers of both tasks. Raises ValueError for a model without word embeddings."""
+    """The layers of the tasks. Raises ValueError for a model without word embeddings."""
 
     noun_rows: Tensor
     colour_rows: Tensor
@@ -99,16 +103,20 @@ class Auxiliary(nn.Module):
         self.register_buffer("noun_rows", _rows(nouns, tokenizer, model.config.word_rows))
         self.register_buffer("colour_rows", _rows(colours, tokenizer, model.config.word_rows))
         self.misaligned = nn.Linear(width, 1)
+        self.implausible = nn.Linear(width, 1)
 
-    def forward(self, model: RAHF, output: RAHFOutput, places: Places, words: WordEnds) -> dict[str, Tensor]:
-        """The losses `grounding` and `judging` of a model's output.
+    def forward(
+        self, model: RAHF, output: RAHFOutput, places: Places, words: WordEnds, implausibility: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses `grounding`, `spotting` and `judging` of a model's output.
 
-        Raises ValueError for an output without words.
+        implausibility: true heatmaps (B,h,h), nan where not labelled. Raises ValueError for an output without words.
         """
         if output.visual is None or output.context is None:
             raise ValueError("the output holds no words to judge; call the model with targets")
         return {
             "grounding": self.grounding(model, output.visual, places),
+            "spotting": self.spotting(output.visual, implausibility),
             "judging": self.judging(output.context, words),
         }
 
@@ -118,6 +126,15 @@ class Auxiliary(nn.Module):
         if not len(logits):
             return context.sum() * 0
         return F.binary_cross_entropy_with_logits(logits, words.marks)
+
+    def spotting(self, visual: Tensor, implausibility: Tensor) -> Tensor:
+        """Cross-entropy of how implausible each patch is, from visual tokens (B,1+g·g,C) and heatmaps (B,h,h)."""
+        logits = self.implausible(visual[:, 1:])[..., 0].float()
+        target = F.adaptive_avg_pool2d(implausibility[:, None], math.isqrt(logits.shape[1])).flatten(1)
+        known = ~torch.isnan(target)
+        if not bool(known.any()):
+            return logits.sum() * 0
+        return F.binary_cross_entropy_with_logits(logits[known], target[known])
 
     def grounding(self, model: RAHF, visual: Tensor, places: Places) -> Tensor:
         """Cross-entropy of nouns plus that of colours, by the model's own matching, from visual tokens (B,1+g·g,C)."""

@@ -19,14 +19,15 @@ from .words import IGNORED, WordTargets, choice_logits, word_targets
 @dataclass(frozen=True)
 class LossWeights:
     """Weight of each loss. `choice` is the cross-entropy of marking or not marking a word, where the decoder chooses:
-    the few tokens that matter among the many that only copy the prompt. `grounding` and
-    `judging` are the auxiliary tasks."""
+    the few tokens that matter among the many that only copy the prompt. `grounding`,
+    `spotting` and `judging` are the auxiliary tasks."""
 
     heatmap: float = 50.0
     score: float = 5.0
     words: float = 0.3
     choice: float = 1.0
     grounding: float = 0.3
+    spotting: float = 2.0
     judging: float = 1.0
 
 

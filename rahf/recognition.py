@@ -1,11 +1,11 @@
-"""A stage of training on its own: the image tower learns what single sprites show.
+"""A stage of training on its own: the image tower learns what single sprites show, and where they are spoiled.
 
 In a composed scene an object is one of several and its picture costs a whole image; here every small picture is one
 object, so that many more of them can be seen in the same time. Only what turns pixels into matches with words is
-trained: the image tower, its projection, the keys of the matching and the words' spelling. `rahf.training` goes on.
+trained: the image tower, its projection, the keys of the matching and the words' spelling; and a layer that spots
+faults, which is left out of the weights. `rahf.training` goes on.
 """
 
-import json
 import logging
 import math
 from collections.abc import Sequence
@@ -19,20 +19,22 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .auxiliary import GROUND, Auxiliary, Places, places_of
+from .config import HEATMAPS
 from .data.augment import Augmentation
-from .data.faults import OBJECT_FAULTS
+from .data.faults import OBJECT_FAULTS, is_visible, spread
 from .data.grammar import COLOURS
 from .data.samples import Sample, SceneObject
 from .data.scenes import TEST_GROUNDS, TRAIN_GROUNDS, degrade, ground, part_of, paste
 from .data.sprites import Sprite, SpriteLibrary
 from .model import RAHF
+from .optimization import append_log, parameter_groups
 from .prompts import TextTokenizer
 from .towers import RECOGNITION
 
 logger = logging.getLogger(__name__)
 
 SIDE = 96  # pixels of the small pictures; a multiple of 32
-TINTED, SPOILED, DEGRADED = 0.5, 0.3, 0.3
+TINTED, SPOILED, DEGRADED = 0.5, 0.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,31 @@ class RecognitionConfig:
     seed: int = 0
     mixed_precision: str = "no"
     log_every: int = 50
+    save_every: int = 200
+    grounding: float = 1.0
+    spotting: float = 4.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "warmup", "log_every"):
+        for name in ("steps", "batch_size", "warmup", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 class Matcher(nn.Module):
-    """Small pictures -> loss of matching their tokens with words, by a model's own tower and matching."""
+    """Small pictures -> the losses of matching their tokens with words, by a model's own tower and matching, and of
+    spotting faults."""
 
     def __init__(self, model: RAHF, auxiliary: Auxiliary) -> None:
         super().__init__()
         self.model, self.auxiliary = model, auxiliary
 
-    def forward(self, pictures: Tensor, places: Places, corner: tuple[int, int]) -> Tensor:
-        """pictures (B,3,S,S) in [0, 1]; `corner`: which part of the model's own grid their tokens take the place of."""
-        return self.auxiliary.grounding(self.model, self.model.encode_part(pictures, corner), places)
+    def forward(
+        self, pictures: Tensor, places: Places, implausibility: Tensor, corner: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """pictures (B,3,S,S) in [0, 1]; implausibility (B,s,s); `corner`: which part of the model's own grid their
+        tokens take the place of."""
+        visual = self.model.encode_part(pictures, corner)
+        return self.auxiliary.grounding(self.model, visual, places), self.auxiliary.spotting(visual, implausibility)
 
 
 def single_object(sprites: dict[str, list[Sprite]], grounds: Sequence[str], generator: np.random.Generator) -> Sample:
@@ -76,12 +86,16 @@ def single_object(sprites: dict[str, list[Sprite]], grounds: Sequence[str], gene
     x, y = (int(generator.integers(SIDE - side + 1)) for _ in range(2))
     colour = str(generator.choice(list(COLOURS))) if generator.random() < TINTED else None
     image, instance = paste(image, sprite.pixels, (x, y, side, side), colour, 0, generator)
+    heatmap = np.zeros(image.shape[:2], np.float32)
     if generator.random() < SPOILED:
-        fault = OBJECT_FAULTS[str(generator.choice(list(OBJECT_FAULTS)))]
-        image, _ = fault(image, part_of(instance.box, generator), float(generator.uniform(0.4, 1)), generator)
+        fault, severity = OBJECT_FAULTS[str(generator.choice(list(OBJECT_FAULTS)))], float(generator.uniform(0.4, 1))
+        spoiled, mask = fault(image, part_of(instance.box, generator), severity, generator)
+        if is_visible(image, spoiled, mask):
+            image, heatmap = spoiled, spread(mask, 0.4 + 0.6 * severity)
     if generator.random() < DEGRADED:
         image, _ = degrade(image, generator)
-    return Sample(noun, np.ascontiguousarray(image), noun, objects=(SceneObject(instance.mask, noun, colour),))
+    objects = (SceneObject(instance.mask, noun, colour),)
+    return Sample(noun, np.ascontiguousarray(image), noun, {HEATMAPS[0]: heatmap}, objects=objects)
 
 
 def train_recognition(
@@ -94,10 +108,8 @@ def train_recognition(
     out = Path(out)
     sprites = library.split("train")
     auxiliary = Auxiliary(model, tokenizer, sorted(sprites), list(COLOURS))
-    tower = [p for p in model.image_tower.parameters() if p.requires_grad]
-    known = {id(parameter) for parameter in tower}
-    rest = [p for name, p in model.named_parameters() if name.startswith(RECOGNITION) and id(p) not in known]
-    groups = [{"params": tower, "part": config.tower_rate}, {"params": rest, "part": 1.0}]
+    learned = [p for name, p in model.named_parameters() if name.startswith(RECOGNITION)]
+    groups = parameter_groups(model.image_tower, [*learned, *auxiliary.implausible.parameters()], config.tower_rate)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -114,21 +126,27 @@ def train_recognition(
             augment(single_object(sprites, TRAIN_GROUNDS, generator), generator) for _ in range(config.batch_size)
         ]
         pictures, places = _batch(samples, auxiliary, accelerator.device)
+        faults = torch.from_numpy(np.stack([sample.heatmaps[HEATMAPS[0]] for sample in samples]))
         free = model.config.grid - SIDE // model.config.patch_size
         corner = (int(generator.integers(free + 1)), int(generator.integers(free + 1)))
         with accelerator.autocast():
-            loss = matcher(pictures, places, corner)
+            matching, spotting = matcher(pictures, places, faults.to(accelerator.device), corner)
+            loss = config.grounding * matching + config.spotting * spotting
         optimizer.zero_grad()
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(tower + rest, 1.0)
+        accelerator.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append((float(matching.detach()), float(spotting.detach())))
         if (step + 1) % config.log_every == 0 and accelerator.is_main_process:
             accuracy = recognised(model, library, tokenizer, "test", 320, config.mixed_precision)
-            _log(out, {"step": step + 1, "loss": float(np.mean(losses)), **accuracy})
-            progress.set_postfix(loss=f"{np.mean(losses):.3f}", **accuracy)
+            grounding, spotting = (round(float(value), 4) for value in np.mean(losses, axis=0))
+            found = {"grounding": grounding, "spotting": spotting, **accuracy}
+            append_log(out / "recognition.jsonl", step + 1, found)
+            progress.set_postfix(found)
             losses = []
             matcher.train()
+        if (step + 1) % config.save_every == 0 and accelerator.is_main_process:
+            model.save_pretrained(out)
     if accelerator.is_main_process:
         model.save_pretrained(out)
     return out
@@ -166,9 +184,3 @@ def _batch(samples: Sequence[Sample], auxiliary: Auxiliary, device: torch.device
     pictures = images.permute(0, 3, 1, 2).float() / 255
     places = places_of(samples, SIDE // 16, auxiliary.nouns, auxiliary.colours)
     return pictures.to(device, memory_format=torch.channels_last), places.to(device)
-
-
-def _log(out: Path, numbers: dict[str, float]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / "recognition.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(numbers) + "\n")

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +19,11 @@ from tqdm.auto import tqdm
 
 from .auxiliary import Auxiliary
 from .batches import Batch, LossWeights, collate, losses, weigh
+from .config import HEATMAPS
 from .data.augment import Augmentation
 from .data.samples import SampleSource
 from .model import RAHF
+from .optimization import append_log, parameter_groups
 from .prompts import TextTokenizer
 
 logger = logging.getLogger(__name__)
@@ -108,8 +109,11 @@ def train(
     )
     if config.batch_size % accelerator.num_processes:
         raise ValueError(f"batch_size {config.batch_size} is no multiple of {accelerator.num_processes} processes")
+    learned = [*model.parameters(), *(auxiliary.parameters() if auxiliary is not None else ())]
     optimizer = torch.optim.AdamW(
-        _groups(model, auxiliary, config), lr=config.learning_rate, weight_decay=config.weight_decay
+        parameter_groups(model.image_tower, learned, config.tower_rate),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
     )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if auxiliary is not None:
@@ -130,21 +134,12 @@ def train(
             means = {name: value / config.log_every for name, value in sums.items()}
             sums = {}
             progress.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
-            _log(out, step + 1, means)
+            append_log(out / "log.jsonl", step + 1, means)
             if on_log is not None:
                 on_log(step + 1, means)
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             _save(accelerator, model, out, step + 1, config)
     return out
-
-
-def _groups(model: RAHF, auxiliary: Auxiliary | None, config: TrainConfig) -> list[dict[str, Any]]:
-    """The image tower, and all else; each says what part of the learning rate it gets."""
-    tower = [p for p in model.image_tower.parameters() if p.requires_grad]
-    known = {id(parameter) for parameter in tower}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    rest += [] if auxiliary is None else list(auxiliary.parameters())
-    return [{"params": tower, "part": config.tower_rate}, {"params": rest, "part": 1.0}]
 
 
 def _step(
@@ -160,7 +155,9 @@ def _step(
         output = model(batch.images, batch.texts, targets=batch.targets.ids)
         found = losses(output, batch, tokenizer)
         if auxiliary is not None:
-            found |= auxiliary(accelerator.unwrap_model(model), output, batch.places, batch.ends)
+            found |= auxiliary(
+                accelerator.unwrap_model(model), output, batch.places, batch.ends, batch.heatmaps[HEATMAPS[0]]
+            )
         total = weigh(found, config.weights)
     if not torch.isfinite(total):
         values = {name: float(loss) for name, loss in found.items()}
@@ -256,9 +253,3 @@ def _save(accelerator: Accelerator, model: RAHF, out: Path, step: int, config: T
     os.rename(beside, folder)
     shutil.rmtree(old, ignore_errors=True)
     accelerator.unwrap_model(model).save_pretrained(out)
-
-
-def _log(out: Path, step: int, means: dict[str, float]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / "log.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **means}) + "\n")

@@ -81,6 +81,18 @@ def test_grounding_is_the_mean_of_ground_and_objects(model: RAHF) -> None:
     torch.testing.assert_close(grounding.grounding(model, visual, places), expected)
 
 
+def test_spotting_compares_each_patch_with_its_part_of_the_heatmap(model: RAHF) -> None:
+    auxiliary = Auxiliary(model, ByteTokenizer(), ["cat"], ["red"])
+    visual = torch.randn(2, 17, CONFIG.text_width)
+    heatmaps = torch.rand(2, 16, 16)
+    chances = torch.sigmoid(auxiliary.implausible(visual[:, 1:])[..., 0]).reshape(2, 4, 4)
+    true = heatmaps.reshape(2, 4, 4, 4, 4).mean(dim=(2, 4))
+    loss = -(true * chances.log() + (1 - true) * (1 - chances).log())
+    torch.testing.assert_close(auxiliary.spotting(visual, heatmaps), loss.mean())
+    heatmaps[1] = torch.nan  # not labelled
+    torch.testing.assert_close(auxiliary.spotting(visual, heatmaps), loss[0].mean())
+
+
 def test_words_end_at_their_last_byte(model: RAHF) -> None:
     tokenizer = ByteTokenizer()
     words = [["two", "cats"], ["a", "photo"], ["dog"]]
