@@ -8,6 +8,8 @@ encoder compares the two.
 *Spotting*: every visual token says how implausible its patch is, again before the fusing encoder: a melted corner of
 a small object has to be seen by the image tower itself.
 
+*Centring*: every visual token says whether the centre of an object lies in its patch (see `rahf.layout`).
+
 *Judging*: the encoder's token at the end of every word says whether that word is misaligned. The decoder says so too,
 but only once it has learned to write; this teaches the encoder from the first step.
 """
@@ -33,13 +35,14 @@ COVERED = 0.3  # part of a token's patch that an object must cover to be its obj
 @dataclass(frozen=True)
 class Places:
     """What lies where: places of nouns and colours (B,g·g) int64 in the lists of words, from 1; 0 for the ground, -100
-    where nothing is known."""
+    where nothing is known; and centres (B,g·g), 1.0 where an object has its own, nan where nothing is known."""
 
     nouns: Tensor
     colours: Tensor
+    centres: Tensor
 
     def to(self, device: torch.device | str) -> "Places":
-        return Places(self.nouns.to(device), self.colours.to(device))
+        return Places(self.nouns.to(device), self.colours.to(device), self.centres.to(device))
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def word_ends(
 def places_of(samples: Sequence[Sample], grid: int, nouns: Sequence[str], colours: Sequence[str]) -> Places:
     """Targets for a batch; samples without objects are unknown everywhere."""
     found = np.full((2, len(samples), grid * grid), UNKNOWN, np.int64)
+    centres = np.full((len(samples), grid * grid), np.nan, np.float32)
     for row, sample in enumerate(samples):
         if not sample.objects:
             continue
@@ -85,7 +89,18 @@ def places_of(samples: Sequence[Sample], grid: int, nouns: Sequence[str], colour
         colour = np.array([colours.index(item.colour) + 1 if item.colour else UNKNOWN for item in sample.objects])
         found[0, row] = np.where(covered >= COVERED, noun[best], GROUND)
         found[1, row] = np.where(covered >= COVERED, colour[best], UNKNOWN)
-    return Places(torch.from_numpy(found[0]), torch.from_numpy(found[1]))
+        centres[row] = 0
+        centres[row, [_centre(item.mask, grid) for item in sample.objects if item.mask.any()]] = 1
+    return Places(torch.from_numpy(found[0]), torch.from_numpy(found[1]), torch.from_numpy(centres))
+
+
+def _centre(mask: np.ndarray, grid: int) -> int:
+    """The patch, of grid·grid, that holds the middle of the box around a mask (H,W)."""
+    place = 0
+    for axis in (0, 1):
+        where = np.flatnonzero(mask.any(axis=1 - axis))
+        place = place * grid + int((where[0] + where[-1] + 1) / 2 / mask.shape[axis] * grid)
+    return place
 
 
 class Auxiliary(nn.Module):
@@ -108,17 +123,21 @@ class Auxiliary(nn.Module):
     def forward(
         self, model: RAHF, output: RAHFOutput, places: Places, words: WordEnds, implausibility: Tensor
     ) -> dict[str, Tensor]:
-        """The losses `grounding`, `spotting` and `judging` of a model's output.
+        """The losses `grounding`, `spotting`, `judging` and, for a model with a layout, `centring`.
 
         implausibility: true heatmaps (B,h,h), nan where not labelled. Raises ValueError for an output without words.
         """
         if output.visual is None or output.context is None:
             raise ValueError("the output holds no words to judge; call the model with targets")
-        return {
+        found = {
             "grounding": self.grounding(model, output.visual, places),
             "spotting": self.spotting(output.visual, implausibility),
             "judging": self.judging(output.context, words),
         }
+        if model.word_matching is not None and model.word_matching.layout is not None:
+            logits = model.word_matching.layout.centres(model.word_matching.norm(output.visual[:, 1:]))
+            found["centring"] = _binary(logits, places.centres)
+        return found
 
     def judging(self, context: Tensor, words: WordEnds) -> Tensor:
         """Cross-entropy of marking each word, from the encoder's text tokens (B,L,C)."""
@@ -129,12 +148,8 @@ class Auxiliary(nn.Module):
 
     def spotting(self, visual: Tensor, implausibility: Tensor) -> Tensor:
         """Cross-entropy of how implausible each patch is, from visual tokens (B,1+g·g,C) and heatmaps (B,h,h)."""
-        logits = self.implausible(visual[:, 1:])[..., 0].float()
-        target = F.adaptive_avg_pool2d(implausibility[:, None], math.isqrt(logits.shape[1])).flatten(1)
-        known = ~torch.isnan(target)
-        if not bool(known.any()):
-            return logits.sum() * 0
-        return F.binary_cross_entropy_with_logits(logits[known], target[known])
+        logits = self.implausible(visual[:, 1:])[..., 0]
+        return _binary(logits, F.adaptive_avg_pool2d(implausibility[:, None], math.isqrt(logits.shape[1])).flatten(1))
 
     def grounding(self, model: RAHF, visual: Tensor, places: Places) -> Tensor:
         """Cross-entropy of nouns plus that of colours, by the model's own matching, from visual tokens (B,1+g·g,C)."""
@@ -149,6 +164,14 @@ class Auxiliary(nn.Module):
         rows = self.noun_rows if sense == "noun" else self.colour_rows
         words = torch.cat([model.word_matching.ground, model.word_embedding.spelling(rows.to(visual.device))])
         return model.word_matching.logits(visual[:, 1:], words, sense)
+
+
+def _binary(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of log odds where `target` is not nan; 0 where nothing is known."""
+    known = ~torch.isnan(target)
+    if not bool(known.any()):
+        return logits.sum() * 0
+    return F.binary_cross_entropy_with_logits(logits[known].float(), target[known])
 
 
 def _rows(words: Sequence[str], tokenizer: TextTokenizer, rows: int) -> Tensor:

@@ -20,7 +20,7 @@ from .words import IGNORED, WordTargets, choice_logits, word_targets
 class LossWeights:
     """Weight of each loss. `choice` is the cross-entropy of marking or not marking a word, where the decoder chooses:
     the few tokens that matter among the many that only copy the prompt. `grounding`,
-    `spotting` and `judging` are the auxiliary tasks."""
+    `spotting`, `centring` and `judging` are the auxiliary tasks."""
 
     heatmap: float = 50.0
     score: float = 5.0
@@ -28,6 +28,7 @@ class LossWeights:
     choice: float = 1.0
     grounding: float = 0.3
     spotting: float = 2.0
+    centring: float = 4.0
     judging: float = 1.0
 
 

@@ -19,6 +19,9 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights and state; goes on from a state there.")],
     model: Annotated[str, typer.Option(help=f"Preset: {', '.join(PRESETS)}.")] = "small",
     init: Annotated[Path | None, typer.Option(help="Weights folder to start from.")] = None,
+    grow: Annotated[
+        bool, typer.Option(help="With --init: build --model anew and take over what fits, of an earlier architecture.")
+    ] = False,
     vit: Annotated[str | None, typer.Option(help="Pretrained ViT to start from: Hub repository or folder.")] = None,
     t5: Annotated[str | None, typer.Option(help="Pretrained T5 to start from: Hub repository or folder.")] = None,
     recognition: Annotated[str | None, typer.Option(help="Weights to take the image tower and its keys from.")] = None,
@@ -49,12 +52,14 @@ def train(
     """Train a model, on composed scenes or on RichHF-18K."""
     from .model import RAHF
     from .prompts import load_tokenizer
-    from .towers import load_recognition, load_towers
+    from .towers import load_fitting, load_recognition, load_towers
     from .training import TrainConfig
     from .training import train as run
 
     torch.manual_seed(seed)
-    network = RAHF.from_pretrained(init) if init else RAHF(preset(model).with_(variant=variant))
+    network = RAHF.from_pretrained(init) if init and not grow else RAHF(preset(model).with_(variant=variant))
+    if init and grow:
+        load_fitting(network, str(init))
     network.config = network.config.with_(blind=blind)
     source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     load_towers(network, vit, t5, pyramid=init is None)

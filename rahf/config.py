@@ -45,6 +45,7 @@ class RAHFConfig:
     tokenizer: str = "google-t5/t5-base"  # "bytes", a Hub repository, or a folder
     vocabulary: int = 32128
     word_rows: int = 0  # rows of the hashed word embedding that accompanies bytes, a power of 2; 0 for none
+    layout: bool = False  # with word_rows: tell words how many there are of what they name, and where
     text_width: int = 768
     text_key_width: int = 64
     text_heads: int = 12
@@ -133,6 +134,7 @@ SMALL = RAHFConfig(
     tokenizer="bytes",
     vocabulary=384,
     word_rows=4096,
+    layout=True,
     text_width=192,
     text_key_width=32,
     text_heads=6,

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .layout import Layout
+
 SENSES = ("noun", "colour")
 _SCALE = 5.0  # log odds are of this order
 
@@ -18,8 +20,9 @@ _SCALE = 5.0  # log odds are of this order
 class WordMatching(nn.Module):
     """Keys of the visual tokens in each sense of a word, and what a match adds to both sides."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, layout: bool = False) -> None:
         super().__init__()
+        self.layout = Layout(width, len(SENSES)) if layout else None
         self.norm = nn.LayerNorm(width)
         self.keys = nn.ModuleDict({sense: nn.Linear(width, width) for sense in SENSES})
         self.ground = nn.Parameter(torch.zeros(1, width))  # stands for no word at all
@@ -38,6 +41,8 @@ class WordMatching(nn.Module):
         seen = torch.softmax(odds["noun"].float(), dim=-1).to(values.dtype) @ values
         fits = [part for sense in SENSES for part in _pooled(odds[sense])]
         text = self.to_text(torch.cat([seen, torch.stack(fits, dim=-1).to(values.dtype)], dim=-1))
+        if self.layout is not None:
+            text = text + self.layout(values, [odds[sense] for sense in SENSES])
         hidden = {sense: value.float().masked_fill(~mask[:, :, None], -1e4) for sense, value in odds.items()}
         named = torch.softmax(hidden["noun"], dim=1).to(values.dtype).transpose(1, 2) @ words
         best = torch.stack([torch.tanh(hidden[sense].amax(dim=1) / _SCALE) for sense in SENSES], dim=-1)

@@ -82,7 +82,7 @@ class RAHF(
             self.vit = ViTModel(_vit_config(config), add_pooling_layer=config.vit_pooler)
         self.t5 = T5ForConditionalGeneration(_t5_config(config))
         self.word_embedding = WordEmbedding(config.word_rows, config.text_width) if config.word_rows else None
-        self.word_matching = WordMatching(config.text_width) if config.word_rows else None
+        self.word_matching = WordMatching(config.text_width, config.layout) if config.word_rows else None
         self.visual_token_projection = nn.Linear(config.vit_width, config.text_width)
         multi_head = config.variant == "multi_head"
         self.heatmap_predictor = nn.ModuleDict(

@@ -64,6 +64,21 @@ def load_recognition(model: RAHF, source: str) -> RAHF:
     return model
 
 
+def load_fitting(model: RAHF, source: str) -> RAHF:
+    """Copy all that has the same name and shape from other weights, in place; what they lack stays as it begins.
+
+    For going on from weights of an earlier architecture. Raises CheckpointError if less than half of the model fits.
+    """
+    other, own = dict(RAHF.from_pretrained(source).state_dict()), model.state_dict()
+    fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
+    if 2 * len(fitting) < len(own):
+        raise CheckpointError(f"{source} fits only {len(fitting)} of this model's {len(own)} tensors: it is another kind")
+    model.load_state_dict(fitting, strict=False)
+    left = sorted(set(own) - set(fitting))
+    logger.info("took %d tensors from %s; new: %s", len(fitting), source, ", ".join(left) or "none")
+    return model
+
+
 def resize_positions(positions: Tensor, count: int) -> Tensor:
     """Position embeddings (1,1+g·g,C), the class token's first, for a square grid of `count` - 1 tokens."""
     old, new = round((positions.shape[1] - 1) ** 0.5), round((count - 1) ** 0.5)

@@ -66,6 +66,8 @@ def test_places_name_what_covers_a_token() -> None:
     assert places.nouns[0].reshape(4, 4).tolist() == [[1, 1, GROUND, GROUND]] * 4
     assert places.colours[0].reshape(4, 4).tolist() == [[2, 2, UNKNOWN, UNKNOWN]] * 4
     assert (places.nouns[1] == UNKNOWN).all()
+    assert places.centres[0].reshape(4, 4).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert places.centres[1].isnan().all()
 
 
 def test_grounding_is_the_mean_of_ground_and_objects(model: RAHF) -> None:
@@ -73,7 +75,7 @@ def test_grounding_is_the_mean_of_ground_and_objects(model: RAHF) -> None:
     assert grounding.noun_rows[1] == spelling_hashes(torch.tensor([ByteTokenizer().encode("dog")]), 64, False)[0, 0]
     visual = torch.randn(1, 17, CONFIG.text_width)
     nouns = torch.tensor([[GROUND] * 12 + [1, 2, UNKNOWN, UNKNOWN]])
-    places = Places(nouns, torch.full_like(nouns, UNKNOWN))
+    places = Places(nouns, torch.full_like(nouns, UNKNOWN), torch.full(nouns.shape, torch.nan))
     tokens = F.layer_norm(visual[0, 1:], (CONFIG.text_width,))
     table = torch.cat([torch.zeros(1, CONFIG.text_width), model.word_embedding.spelling.weight[grounding.noun_rows]])
     loss = F.cross_entropy(model.word_matching.keys["noun"](tokens) @ table.T, nouns[0].clamp(min=0), reduction="none")
