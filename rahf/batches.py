@@ -23,13 +23,13 @@ class LossWeights:
     `spotting`, `centring` and `judging` are the auxiliary tasks."""
 
     heatmap: float = 50.0
-    score: float = 5.0
+    score: float = 15.0
     words: float = 0.3
-    choice: float = 1.0
+    choice: float = 2.0
     grounding: float = 0.3
     spotting: float = 2.0
     centring: float = 4.0
-    judging: float = 1.0
+    judging: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def load_fitting(model: RAHF, source: str) -> RAHF:
     other, own = dict(RAHF.from_pretrained(source).state_dict()), model.state_dict()
     fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
     if 2 * len(fitting) < len(own):
-        raise CheckpointError(f"{source} fits only {len(fitting)} of this model's {len(own)} tensors: it is another kind")
+        raise CheckpointError(f"{source} is of another kind: {len(fitting)} of this model's {len(own)} tensors fit")
     model.load_state_dict(fitting, strict=False)
     left = sorted(set(own) - set(fitting))
     logger.info("took %d tensors from %s; new: %s", len(fitting), source, ", ".join(left) or "none")

@@ -67,5 +67,5 @@ def test_weights_without_a_layout_are_grown(tmp_path: Path, caplog: pytest.LogCa
         heatmap_stem=(4,), heatmap_stages=(4,), score_channels=(4,), score_hidden=(4,), relative_buckets=8
     )
     RAHF(small).save_pretrained(tmp_path / "other")
-    with pytest.raises(CheckpointError, match="another kind"):
+    with pytest.raises(CheckpointError, match="of another kind"):
         load_fitting(new, str(tmp_path / "other"))
