@@ -179,13 +179,13 @@ class RAHF(
     def encode_image(self, images: Tensor) -> Tensor:
         """(B,3,H,W) in [0, 1] -> visual tokens (B,1+g·g,C), the class token first."""
         pixels = self.prepare(images)
-        if self.config.blind == "image":
-            pixels = torch.zeros_like(pixels)
+        if self.config.blind == "image":  # all see the same, which has to be looked at only once
+            pixels = torch.zeros_like(pixels[:1])
         if self.config.image_tower == PYRAMID:
             tokens = self.pyramid(pixels)
         else:
             tokens = self.vit(pixel_values=pixels).last_hidden_state
-        return self.visual_token_projection(tokens)
+        return self.visual_token_projection(tokens).expand(len(images), -1, -1)
 
     def encode_part(self, pictures: Tensor, corner: tuple[int, int]) -> Tensor:
         """Visual tokens (B,1+n,C) of pictures (B,3,s,s) smaller than the model's, as if at `corner` of its grid.
