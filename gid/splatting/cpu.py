@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from gid.splatting.reference import METRIC_RANGE, softmax_weight
 
 logger = logging.getLogger(__name__)
 
@@ -60,55 +63,119 @@ def _run(tasks: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
         raise errors[0]
 
 
-class _WeightedSplat(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        compiled = kernels()
-        assert compiled is not None
-        features, flow, weight = features.contiguous(), flow.contiguous(), weight.contiguous()
-        ctx.save_for_backward(features, flow, weight)
-        batch, channels, height, width = features.shape
-        result = features.new_empty(batch, channels + 1, height, width)
-        arrays = tuple(t.detach().numpy() for t in (features, flow, weight, result))
-        threads = torch.get_num_threads()
-        groups = -(-(channels + 1) // compiled.LANES)
+def _sums(features: Tensor, flow: Tensor, weight: Tensor, average: bool) -> Tensor:
+    """(B, C + 1, H, W): sums of the weighted features, or their averages, and in the last channel of the weight."""
+    compiled = kernels()
+    assert compiled is not None
+    batch, channels, height, width = features.shape
+    result = _new((batch, channels + 1, height, width), features)
+    arrays = tuple(t.detach().numpy() for t in (features, flow, weight, result))
+    threads = torch.get_num_threads()
+
+    def fill(first: int, last: int, average: bool) -> None:
         # A task takes several groups of channels, and bands of rows only where there are fewer groups than threads:
         # each band scans every source.
+        groups = -(-(last - first) // compiled.LANES)
         parts = min(groups, -(-threads // batch))
-        edges = [min(compiled.LANES * (groups * part // parts), channels + 1) for part in range(parts)] + [channels + 1]
+        edges = [min(first + compiled.LANES * (groups * part // parts), last) for part in range(parts)] + [last]
         bands = -(-threads // (batch * parts))
         rows = [height * band // bands for band in range(bands + 1)]
         _run(
             [
-                (compiled.splat_band, (*arrays, image, *channel_range, first, last))
+                (compiled.splat_band, (*arrays, average, image, *channel_range, top, bottom))
                 for image in range(batch)
                 for channel_range in pairwise(edges)
-                for first, last in pairwise(rows)
-                if first < last
+                for top, bottom in pairwise(rows)
+                if top < bottom
             ]
         )
-        return result[:, :channels], result[:, channels:]
+
+    # Averages need the last channel first: its group goes ahead of the others.
+    ahead = channels // compiled.LANES * compiled.LANES if average else 0
+    fill(ahead, channels + 1, average)
+    if ahead:
+        fill(0, ahead, average)
+    return result
+
+
+def _gradients(
+    inputs: tuple[Tensor, Tensor, Tensor],
+    result: Tensor,
+    upstream: tuple[Tensor, Tensor],
+    average: bool,
+    least: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of features, flow and weight (its exponent if ``least`` is above 0); see the kernel `gather_rows`."""
+    compiled = kernels()
+    assert compiled is not None
+    features, flow, weight = inputs
+    gradients = _new(features.shape, features), torch.empty_like(flow), torch.empty_like(weight)
+    given = tuple(t.detach().numpy() for t in (features, flow, weight, result))
+    slopes = tuple(t.detach().numpy() for t in upstream)
+    results = tuple(t.numpy() for t in gradients)
+    height = features.shape[2]
+    _run(
+        [
+            (compiled.gather_rows, (*given, average, least, *slopes, *results, image, first, min(first + step, height)))
+            for step in (min(_ROWS_PER_TASK, -(-height // torch.get_num_threads())),)
+            for image in range(features.shape[0])
+            for first in range(0, height, step)
+        ]
+    )
+    return gradients
+
+
+def _new(shape: Sequence[int], like: Tensor) -> Tensor:
+    """An empty tensor from numpy, which asks the system for large pages: touching 40 MB is then 4 times as quick."""
+    return torch.from_numpy(np.empty(tuple(shape), like.detach().numpy().dtype))
+
+
+class _WeightedSplat(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = features.contiguous(), flow.contiguous(), weight.contiguous()
+        ctx.save_for_backward(*inputs)
+        result = _sums(*inputs, average=False)
+        return result[:, :-1], result[:, -1:]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, total_gradient: Tensor, mass_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        compiled = kernels()
-        assert compiled is not None
-        features, flow, weight = ctx.saved_tensors
+        inputs = ctx.saved_tensors
         upstream = total_gradient.contiguous(), mass_gradient.contiguous()
-        gradients = torch.empty_like(features), torch.empty_like(flow), torch.empty_like(weight)
-        arrays = tuple(t.detach().numpy() for t in (features, flow, weight, *upstream, *gradients))
-        height = features.shape[2]
-        _run(
-            [
-                (compiled.gather_rows, (*arrays, image, first, min(first + _ROWS_PER_TASK, height)))
-                for image in range(features.shape[0])
-                for first in range(0, height, _ROWS_PER_TASK)
-            ]
-        )
-        return gradients
+        return _gradients(inputs, inputs[0], upstream, average=False)
+
+
+class _AverageSplat(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, flow: Tensor, given: Tensor, weight_of: Callable[[Tensor], Tensor], least: float
+    ) -> Tensor:
+        inputs = features.contiguous(), flow.contiguous(), weight_of(given).contiguous()
+        result = _sums(*inputs, average=True)
+        ctx.save_for_backward(*inputs, result)
+        ctx.least = least
+        return result[:, :-1]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, result = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        return *_gradients(tuple(inputs), result, (gradient, gradient), True, ctx.least), None, None
 
 
 def weighted_splat(features: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Same as :func:`gid.splatting.reference.weighted_splat`, for CPU tensors that are all float32 or all float64."""
     return _WeightedSplat.apply(features, flow, weight)
+
+
+def average_splat(features: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
+    """``total / mass`` of :func:`weighted_splat`, 0 where the mass is 0, without a map in between."""
+    return _AverageSplat.apply(features, flow, weight, torch.Tensor.detach, 0.0)
+
+
+def softmax_splat(features: Tensor, flow: Tensor, metric: Tensor) -> Tensor:
+    """:func:`average_splat` weighted by :func:`gid.splatting.reference.softmax_weight` of a metric (B, 1, H, W)."""
+    least = float(torch.tensor(-METRIC_RANGE, dtype=metric.dtype).exp())
+    return _AverageSplat.apply(features, flow, metric, softmax_weight, least)

@@ -13,9 +13,6 @@ from gid.splatting import cpu, gpu, reference
 Mode = Literal["sum", "average", "linear", "softmax"]
 Implementation = Literal["auto", "torch", "numba", "triton"]
 
-# exp(-50) is 2e-22: small enough to lose against anything, far from float32's smallest normal number (1e-38).
-_METRIC_RANGE = 50.0
-
 
 def splat(
     features: Tensor,
@@ -56,8 +53,13 @@ def splat(
     _check(features, flow, metric, mode, implementation)
     dtype = torch.float64 if torch.float64 in (features.dtype, flow.dtype) else torch.float32
     moved, path = features.to(dtype), flow.to(dtype)
+    splat_kernel = _implementation(implementation, features, dtype)
+    if splat_kernel is cpu.weighted_splat and mode == "softmax" and metric is not None:
+        return cpu.softmax_splat(moved, path, metric.to(dtype)).to(features.dtype)
     weight = _weight(moved, metric, mode)
-    total, mass = _implementation(implementation, features, dtype)(moved, path, weight)
+    if splat_kernel is cpu.weighted_splat and mode != "sum":
+        return cpu.average_splat(moved, path, weight).to(features.dtype)
+    total, mass = splat_kernel(moved, path, weight)
     if mode != "sum":
         # Linear weights may be arbitrarily small or negative; only a true zero is a hole.
         empty = mass == 0
@@ -95,10 +97,9 @@ def coverage(flow: Tensor, implementation: Implementation = "auto") -> Tensor:
 def _weight(features: Tensor, metric: Tensor | None, mode: Mode) -> Tensor:
     if mode in ("sum", "average") or metric is None:
         return features.new_ones(features.shape[0], 1, *features.shape[2:])
-    finite = torch.nan_to_num(metric.to(features.dtype), nan=-1e30, posinf=1e30, neginf=-1e30)
     if mode == "linear":
-        return finite
-    return (finite - finite.detach().amax(dim=(2, 3), keepdim=True)).clamp(min=-_METRIC_RANGE).exp()
+        return torch.nan_to_num(metric.to(features.dtype), nan=-1e30, posinf=1e30, neginf=-1e30)
+    return reference.softmax_weight(metric.to(features.dtype))
 
 
 def _implementation(

@@ -74,16 +74,45 @@ def _separate(source: Array, at: int, width: int, planes: Array, start: int, pit
 
 
 @compiled
-def _summed(sums: Array, start: int, width: int, target: Array, at: int) -> None:
-    """``target[at + x]`` = sum over LANES from ``sums[start + x * 3 * LANES]`` on."""
+def _add_sums(sums: Array, start: int, width: int, target: Array, at: int, more: bool) -> None:
+    """``target[at + x]`` = sum over LANES from ``sums[start + x * 3 * LANES]`` on, added to it if ``more``."""
     whole = width - width % LANES
     for x in range(0, whole, LANES):
-        sum_lanes(sums, start + x * 3 * LANES, 3 * LANES, target, at + x)
+        sum_lanes(sums, start + x * 3 * LANES, 3 * LANES, target, at + x, more)
     for x in range(whole, width):
-        total = sums.dtype.type(0)
+        total = target[at + x] if more else sums.dtype.type(0)
         for lane in range(LANES):
             total += sums[start + x * 3 * LANES + lane]
         target[at + x] = total
+
+
+@compiled
+def _divisors(mass: Array, divisor: Array, kept: Array) -> None:
+    """``x / divisor * kept`` is x / mass, and 0 where the mass is 0; without branches, so that loops stay vectors."""
+    real = mass.dtype.type
+    for x in range(mass.shape[0]):
+        covered = mass[x] != real(0)
+        divisor[x] = mass[x] if covered else real(1)
+        kept[x] = real(1) if covered else real(0)
+
+
+@compiled
+def _divide(values: Array, divisor: Array, kept: Array) -> None:
+    # Not `_divide_into` with values as its own target: overlapping arrays would send it down its slow path.
+    for x in range(values.shape[0]):
+        values[x] = values[x] / divisor[x] * kept[x]
+
+
+@compiled
+def _divide_into(values: Array, divisor: Array, kept: Array, out: Array) -> None:
+    for x in range(values.shape[0]):
+        out[x] = values[x] / divisor[x] * kept[x]
+
+
+@compiled
+def _subtract_product(target: Array, a: Array, b: Array) -> None:
+    for x in range(target.shape[0]):
+        target[x] -= a[x] * b[x]
 
 
 @compiled
@@ -92,6 +121,7 @@ def splat_band(
     flow: Array,
     weight: Array,
     result: Array,
+    average: bool,
     image: int,
     channels_first: int,
     channels_last: int,
@@ -101,9 +131,10 @@ def splat_band(
     """Fill ``result[image, channels_first:channels_last, first:last]``; channel C of the result sums the weight alone.
 
     features (B, C, H, W), flow (B, 2, H, W) pixels, weight (B, 1, H, W), result (B, C + 1, H, W), all contiguous;
-    channels_first is a multiple of LANES. Each call scans all sources and keeps what lands in its rows, so calls share
-    no memory they write to, and the order of the additions, hence the result to the last bit, does not depend on how
-    the work is dealt out.
+    channels_first is a multiple of LANES. With ``average`` the sums of the features are divided by channel C, which
+    this call or an earlier one fills. Each call scans all sources and keeps what lands in its rows, so calls share no
+    memory they write to, and the order of the additions, hence the result to the last bit, does not depend on how the
+    work is dealt out.
     """
     real = features.dtype.type
     channels, height, width = features.shape[1], features.shape[2], features.shape[3]
@@ -134,6 +165,26 @@ def splat_band(
             start = ((image * (channels + 1) + channel) * height + y) * width
             count = min(LANES, channels_last - channel)
             _separate(total, (y - first + 1) * pitch + LANES, width, target, start, height * width, count)
+            if average:
+                _divisors(result[image, channels, y], right, low)
+                for c in range(channel, channel + min(count, channels - channel)):
+                    _divide(result[image, c, y], right, low)
+
+
+@compiled
+def _through_average(
+    slope: Array, result: Array, image: int, first: int, count: int, y: int, scaled: Array, mass_slope: Array
+) -> None:
+    """Gradients of the sums from those of the averages, for one row of targets and ``count`` channels.
+
+    ``scaled[c]`` becomes ``slope / mass``, and its products with the averages are taken from ``mass_slope``; both are
+    0 in holes, which are constant. The last two rows of ``scaled`` are for working.
+    """
+    divisor, kept = scaled[LANES], scaled[LANES + 1]
+    _divisors(result[image, result.shape[1] - 1, y], divisor, kept)
+    for c in range(count):
+        _divide_into(slope[image, first + c, y], divisor, kept, scaled[c])
+        _subtract_product(mass_slope, scaled[c], result[image, first + c, y])
 
 
 @compiled
@@ -141,6 +192,9 @@ def gather_rows(
     features: Array,
     flow: Array,
     weight: Array,
+    result: Array,
+    average: bool,
+    least: float,
     upstream: Array,
     mass_upstream: Array,
     features_gradient: Array,
@@ -152,8 +206,10 @@ def gather_rows(
 ) -> None:
     """Gradients of the splat for source rows ``first`` to ``last - 1`` of one image.
 
-    upstream (B, C, H, W) and mass_upstream (B, 1, H, W) are the gradients of the sums; the three gradients have the
-    shapes of their inputs. All are contiguous. Sources only read targets, so rows are independent of each other.
+    upstream (B, C, H, W) and mass_upstream (B, 1, H, W) are the gradients of the sums, or with ``average`` upstream is
+    the gradient of the averages in ``result`` (B, C + 1, H, W) and mass_upstream is not read; the three gradients have
+    the shapes of their inputs. With ``least`` above 0 the weight is an exponential held at ``least`` from below, and
+    weight_gradient that of its exponent. All are contiguous. Sources only read targets, so rows are independent.
     """
     real = features.dtype.type
     channels, height, width = features.shape[1], features.shape[2], features.shape[3]
@@ -170,21 +226,27 @@ def gather_rows(
     # Rows of targets in reach, counted with the border; the lower right corner lies one row below the upper left.
     top, bottom = (lowest // (width + 2), highest // (width + 2) + 2) if highest >= 0 else (0, 0)
     window = np.zeros((bottom - top) * pitch, dtype=features.dtype)
+    mass_slopes = np.zeros((bottom - top if average else 0, width), dtype=features.dtype)
+    scaled = np.empty((LANES + 2, width), dtype=features.dtype)
     packed = np.empty(width * LANES, dtype=features.dtype)
-    sums = np.zeros(rows * width * 3 * LANES, dtype=features.dtype)
-    source, slopes = features.reshape(-1), features_gradient.reshape(-1)
-    given, mass_given = upstream.reshape(-1), mass_upstream.reshape(-1)
+    sums = np.empty(width * 3 * LANES, dtype=features.dtype)
+    source, slopes, planes = features.reshape(-1), features_gradient.reshape(-1), scaled.reshape(-1)
+    given, slope_flow, slope_mass = upstream.reshape(-1), flow_gradient.reshape(-1), weight_gradient.reshape(-1)
     plane = height * width
     for channel in range(0, channels + 1, LANES):
         count = min(LANES, channels - channel)
         for row in range(max(top, 1), min(bottom, height + 1)):
             at = (row - top) * pitch + LANES
-            start = ((image * channels + channel) * height + row - 1) * width
-            _interleave(given, start, plane, count, width, real(0), window, at)
+            mass_slope = mass_slopes[row - top] if average else mass_upstream[image, 0, row - 1]
+            if average:
+                _through_average(upstream, result, image, channel, count, row - 1, scaled, mass_slope)
+                _interleave(planes, 0, width, count, width, real(0), window, at)
+            else:
+                start = ((image * channels + channel) * height + row - 1) * width
+                _interleave(given, start, plane, count, width, real(0), window, at)
             if count < LANES:  # the mass follows the last channel
-                start = (image * height + row - 1) * width
                 for x in range(width):
-                    window[at + x * LANES + count] = mass_given[start + x]
+                    window[at + x * LANES + count] = mass_slope[x]
         for y in range(rows):
             start = ((image * channels + channel) * height + first + y) * width
             _interleave(source, start, plane, count, width, real(1), packed, 0)
@@ -193,18 +255,25 @@ def gather_rows(
                 if place < 0:
                     for lane in range(LANES):
                         packed[x * LANES + lane] = real(0)
+                    for lane in range(3 * LANES):
+                        sums[x * 3 * LANES + lane] = real(0)
                     continue
                 shares = (right[y, x], low[y, x], weight[image, 0, first + y, x])
                 at = (place - np.int64(top) * (width + 2)) * LANES
-                gather_lanes(window, at, pitch, packed, x * LANES, sums, (y * width + x) * 3 * LANES, shares)
+                gather_lanes(window, at, pitch, packed, x * LANES, sums, x * 3 * LANES, shares)
             _separate(packed, 0, width, slopes, start, plane, count)
-    slope_flow, slope_mass = flow_gradient.reshape(-1), weight_gradient.reshape(-1)
-    for y in range(rows):
-        at_mass = (image * height + first + y) * width
-        at_x, at_y = (2 * image * height + first + y) * width, ((2 * image + 1) * height + first + y) * width
-        _summed(sums, y * width * 3 * LANES, width, slope_mass, at_mass)
-        _summed(sums, y * width * 3 * LANES + LANES, width, slope_flow, at_x)
-        _summed(sums, y * width * 3 * LANES + 2 * LANES, width, slope_flow, at_y)
-        for x in range(width):
-            slope_flow[at_x + x] *= weight[image, 0, first + y, x]
-            slope_flow[at_y + x] *= weight[image, 0, first + y, x]
+            at_mass = (image * height + first + y) * width
+            at_x, at_y = (2 * image * height + first + y) * width, ((2 * image + 1) * height + first + y) * width
+            _add_sums(sums, 0, width, slope_mass, at_mass, channel > 0)
+            _add_sums(sums, LANES, width, slope_flow, at_x, channel > 0)
+            _add_sums(sums, 2 * LANES, width, slope_flow, at_y, channel > 0)
+    for y in range(first, last):
+        mass = weight[image, 0, y]
+        for axis in range(2):
+            row_slope = flow_gradient[image, axis, y]
+            for x in range(width):
+                row_slope[x] *= mass[x]
+        if least > 0:
+            row_slope = weight_gradient[image, 0, y]
+            for x in range(width):
+                row_slope[x] *= mass[x] if mass[x] > least else real(0)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# exp(-50) is 2e-22: small enough to lose against anything, far from float32's smallest normal number (1e-38).
+METRIC_RANGE = 50.0
+
 
 def weighted_splat(features: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of what lands on each pixel, by bilinear shares.
@@ -52,3 +55,13 @@ def weighted_splat(features: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tens
         result = result.index_add(0, target.reshape(-1), values * share.reshape(-1, 1))
     result = result.view(batch, height, width, channels + 1).permute(0, 3, 1, 2)
     return result[:, :channels], result[:, channels:]
+
+
+def softmax_weight(metric: Tensor) -> Tensor:
+    """``exp(clamp(Z - max Z))`` of a metric Z (B, 1, H, W), the maximum of each image taken for a constant.
+
+    What is not a number counts as the least. Between :data:`METRIC_RANGE` below the maximum and further down there is
+    no difference, so no pixel's weight becomes 0.
+    """
+    finite = torch.nan_to_num(metric, nan=-1e30, posinf=1e30, neginf=-1e30)
+    return (finite - finite.detach().amax(dim=(2, 3), keepdim=True)).clamp(min=-METRIC_RANGE).exp()

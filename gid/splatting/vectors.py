@@ -79,20 +79,31 @@ class _Memory:
     def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
 
+    def swapped(self, a: Any, b: Any, step: int) -> tuple[Any, Any]:
+        """Every second block of ``step`` lanes of a, and the block before it of b, change places."""
+        lanes = range(self.width)
+        low = [lane if not lane & step else lane - step + self.width for lane in lanes]
+        high = [lane + step if not lane & step else lane + self.width for lane in lanes]
+        return self.shuffle(a, b, low), self.shuffle(a, b, high)
+
     def transpose(self, rows: list[Any]) -> list[Any]:
         """A square of vectors, mirrored at its diagonal: blocks of 1, 2, 4, ... lanes change places."""
-        step = 1
+        rows, step = list(rows), 1
         while step < self.width:
-            lanes = range(self.width)
-            low = [lane if not lane & step else lane - step + self.width for lane in lanes]
-            high = [lane + step if not lane & step else lane + self.width for lane in lanes]
-            swapped = list(rows)
-            for i in lanes:
+            for i in range(self.width):
                 if not i & step:
-                    swapped[i] = self.shuffle(rows[i], rows[i + step], low)
-                    swapped[i + step] = self.shuffle(rows[i], rows[i + step], high)
-            rows, step = swapped, 2 * step
+                    rows[i], rows[i + step] = self.swapped(rows[i], rows[i + step], step)
+            step *= 2
         return rows
+
+    def sums(self, rows: list[Any]) -> Any:
+        """The sum of each of as many vectors as there are lanes, in one vector."""
+        step = 1
+        while len(rows) > 1:
+            pairs = zip(rows[::2], rows[1::2], strict=True)
+            rows = [self.builder.fadd(*self.swapped(a, b, step)) for a, b in pairs]
+            step *= 2
+        return rows[0]
 
 
 @intrinsic
@@ -186,21 +197,24 @@ def _transpose_block(typing_context, source, start, pitch, given, filling, targe
 
 
 @intrinsic
-def _sum_lanes(typing_context, source, start, pitch, target, at):  # type: ignore[no-untyped-def]
-    """``target[at + x]`` = sum of ``source[start + x * pitch :]`` over its first LANES, for x below LANES."""
-    signature = types.void(source, start, pitch, target, at)
+def _sum_lanes(typing_context, source, start, pitch, target, at, more):  # type: ignore[no-untyped-def]
+    """``target[at + x]`` = sum of ``source[start + x * pitch :]`` over its first LANES, for x below LANES.
+
+    The sums are added to ``target`` if ``more``, else they replace what it held.
+    """
+    signature = types.void(source, start, pitch, target, at, more)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        source_type, _, _, target_type, _ = signature.args
+        source_type, _, _, target_type, _, more_type = signature.args
         memory = _Memory(context, builder, source_type.dtype, LANES)
         index, rows = arguments[1], []
         for _ in range(LANES):
             rows.append(memory.load(memory.address(source_type, arguments[0], index)))
             index = builder.add(index, arguments[2])
-        rows = memory.transpose(rows)
-        while len(rows) > 1:
-            rows = [builder.fadd(a, b) for a, b in zip(rows[::2], rows[1::2], strict=True)]
-        memory.store(rows[0], memory.address(target_type, arguments[3], arguments[4]))
+        address = memory.address(target_type, arguments[3], arguments[4])
+        adding = context.cast(builder, arguments[5], more_type, types.boolean)
+        held = builder.select(adding, memory.load(address), ir.Constant(memory.vector, [0.0] * LANES))
+        memory.store(builder.fadd(memory.sums(rows), held), address)
         return context.get_dummy_value()
 
     return signature, generate
@@ -211,8 +225,8 @@ def _gather_lanes(typing_context, upstream, at, pitch, values, start, sums, plac
     """The backward pass for LANES channels of one source.
 
     Reads the four corners of ``upstream`` from ``at`` on; ``shares`` is (right, low, mass). ``values[start :]``, the
-    features, are replaced by their gradient ``mass * g``, with g the upstream gradient between the corners. To
-    ``sums[place :]``, three times LANES wide, ``features * g`` and ``features`` times g's slope in x and y are added.
+    features, are replaced by their gradient ``mass * g``, with g the upstream gradient between the corners.
+    ``sums[place :]``, three times LANES wide, becomes ``features * g`` and ``features`` times g's slope in x and y.
     """
     signature = types.void(upstream, at, pitch, values, start, sums, place, shares)
 
@@ -235,7 +249,7 @@ def _gather_lanes(typing_context, upstream, at, pitch, values, start, sums, plac
         memory.store(builder.fmul(mass, gathered), address)
         for number, slope in enumerate((gathered, across, down)):
             total = memory.address(sums_type, arguments[5], arguments[6], number * LANES)
-            memory.store(memory.multiply_add(value, slope, memory.load(total)), total)
+            memory.store(builder.fmul(value, slope), total)
         return context.get_dummy_value()
 
     return signature, generate
