@@ -1,7 +1,7 @@
 """Builds and launches the demo; the only place that loads models for it.
 
 GID_WEIGHTS and RAHF_WEIGHTS choose the weights (embedded, a folder, or owner/repo[@revision][/subfolder] on the Hub),
-GID_MENU more of them for the page, GID_DEVICE the device (auto, cpu, cuda or mps).
+GID_MENU and RAHF_MENU more of them for the page, GID_DEVICE the device (auto, cpu, cuda or mps).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 
 import gradio as gr
 
+from gid.loading import KIND as GID
+from rahf.loading import KIND as RAHF
 from ui import mcp_tools
 from ui.animate import build_animate_tab
 from ui.feedback import build_feedback_tab
@@ -24,11 +26,12 @@ from ui.feedback_service import FeedbackService
 from ui.poke import build_poke_tab
 from ui.service import AnimationService
 from ui.theme import STYLES, make_theme
-from ui.weights_menu import chosen_service, started
+from ui.weights_menu import start_with_menu
 
 INTRO = """# Generative Image Dynamics
-One photo in, natural motion out: let it loop, or take hold of it. After [Generative Image Dynamics](https://generative-dynamics.github.io/)
-(Li, Tucker, Snavely, Holynski, CVPR 2024)."""
+Photos that move and answer your hand, and feedback on generated pictures: two papers of CVPR 2024, [Generative Image
+Dynamics](https://generative-dynamics.github.io/) (Li, Tucker, Snavely, Holynski) and [Rich Human Feedback for
+Text-to-Image Generation](https://arxiv.org/abs/2312.10240) (Liang et al.)."""
 
 
 def create_demo(
@@ -70,9 +73,9 @@ def main() -> None:
     """Load the models and serve the page."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     device = os.environ.get("GID_DEVICE", "auto")
-    service, said = started(AnimationService.load, os.environ.get("GID_WEIGHTS") or "embedded", device)
-    feedback, said_too = started(FeedbackService.load, os.environ.get("RAHF_WEIGHTS") or "embedded", device)
-    launch(create_demo(chosen_service(service, device), feedback, (said, said_too)))
+    service, said = start_with_menu(AnimationService.load, GID, device)
+    feedback, said_too = start_with_menu(FeedbackService.load, RAHF, device)
+    launch(create_demo(service, feedback, (said, said_too)))
 
 
 if __name__ == "__main__":

@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+from tests.browsing import LOOK_NAMES, LOOKS, Visit, needs_browser, open_page
 
-PATIENCE = 120_000  # milliseconds; a machine under load is slow, not broken
+pytestmark = needs_browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-        )
-        yield started
-        started.close()
-
-
-class Visit:
-    """An open page that remembers what went wrong and what left the machine."""
-
-    def __init__(self, browser: playwright.Browser, url: str, theme: str, width: int, height: int) -> None:
-        self.faults: list[str] = []
-        self.context = browser.new_context(viewport={"width": width, "height": height})
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE)
-        self.page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
-        self.page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-        self.page.on("request", lambda request: self._watch(request.url))
-        self.page.goto(f"{url}?__theme={theme}")
-        self.page.locator("#animate-button").wait_for()
-
-    def _watch(self, url: str) -> None:
-        if not url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
-            self.faults.append(f"request left this machine: {url}")
-
-
-@pytest.fixture(params=[("light", 1280, 900), ("dark", 390, 844)], ids=["desktop-light", "phone-dark"])
-def visit(request: pytest.FixtureRequest, browser: playwright.Browser, app_url: str) -> Iterator[Visit]:
-    visit = Visit(browser, app_url, *request.param)
+@pytest.fixture(params=LOOKS, ids=LOOK_NAMES)
+def visit(request: pytest.FixtureRequest, browser: Any, app_url: str) -> Iterator[Visit]:
+    visit = open_page(browser, Visit, app_url, *request.param)
+    visit.page.locator("#animate-button").wait_for()
     yield visit
-    visit.context.close()
+    visit.page.close()
 
 
 def set_quick(visit: Visit, seconds: int = 1, seed: int = 0) -> None:
@@ -81,9 +50,8 @@ def test_photo_to_playing_loop(visit: Visit, picture: Path) -> None:
     page.locator("#animate-energy img").first.wait_for()
     assert page.locator("#animate-bands rect").count() == 15
     assert page.get_by_role("button", name="Save motion").is_enabled()
-    overflow = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert overflow <= 0
-    assert visit.faults == []
+    assert visit.overflow() <= 0
+    assert visit.problems == []
 
 
 def test_strength_renders_again_without_pressing_animate(visit: Visit, picture: Path) -> None:
@@ -101,7 +69,7 @@ def test_strength_renders_again_without_pressing_animate(visit: Visit, picture: 
     page.wait_for_function(
         "(old) => { const v = document.querySelector('#animate-video video'); return v && v.src !== old; }", arg=before
     )
-    assert visit.faults == []
+    assert visit.problems == []
 
 
 def test_animate_without_a_photo_explains(visit: Visit) -> None:
@@ -112,4 +80,4 @@ def test_animate_without_a_photo_explains(visit: Visit) -> None:
 def test_an_example_becomes_the_photo(visit: Visit) -> None:
     visit.page.get_by_role("button", name="dandelion").or_(visit.page.locator(".gallery-item")).first.click()
     visit.page.locator("#animate-photo img").first.wait_for()
-    assert visit.faults == []
+    assert visit.problems == []

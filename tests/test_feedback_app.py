@@ -22,7 +22,8 @@ from rahf.model import RAHF
 from rahf.predictor import Predictor
 from tests.rahf.conftest import TINY
 from tests.tiny import photo, tiny_pipeline
-from ui.feedback_service import FeedbackService, behind_best, predict_seconds, reasons_of
+from ui.feedback_results import Thresholds, behind_best, reasons_of
+from ui.feedback_service import FeedbackService, Memory, Shown, predict_seconds
 from ui.service import AnimationService
 
 PATIENT = {"timeout": 300}  # seconds; a machine under load is slow, not broken
@@ -271,7 +272,7 @@ def test_the_same_picture_twice_is_looked_at_once(
 
 
 def test_memory_is_bounded_and_files_go_with_it(predictor: Predictor, pictures: list[Path]) -> None:
-    service = FeedbackService(predictor, "tiny", results=2)
+    service = FeedbackService(predictor, "tiny", memory=Memory(2))
     for number in range(5):
         found = service.examine(str(pictures[0]), f"prompt {number}")
         service.report_file([found], "feedback")
@@ -297,6 +298,65 @@ def test_why_a_picture_is_not_the_best() -> None:
     assert behind_best(best, other, {"plausibility": 2, "alignment": 1}) == "plausibility 0.50 against 0.90 of the best"
     assert behind_best(best, best, {"plausibility": 1}) is None
     assert reasons_of(best)[0].startswith("nothing stands out")
+
+
+def test_reasons_are_given_for_the_thresholds_asked_for(predictor: Predictor, pictures: list[Path]) -> None:
+    service = FeedbackService(predictor, "tiny")
+    found = service.examine_all([str(path) for path in pictures[:2]], PROMPT)
+    names, even = ["a", "b"], dict.fromkeys(SCORES, 1.0)
+    for thresholds in (Thresholds(0.0, 0.0), Thresholds(0.45, 0.5), Thresholds(1.0, 1.0), Thresholds()):
+        for ranked in service.rank(found, names, even, thresholds):
+            feedback = ranked.examined.feedback
+            words = feedback.word_threshold if thresholds.words is None else thresholds.words
+            told = [reason for reason in ranked.reasons if not reason.endswith("of the best")]
+            truth = feedback.reasons(thresholds.regions, words)
+            if truth:
+                assert told == truth
+            else:
+                assert told == [f"nothing stands out: no word from {words:.2f}, no region from 1.00 on"]
+            item, row = ranked.item(), ranked.to_dict()
+            assert item.told == (row["threshold"], row["word_threshold"]) == (thresholds.regions, words)
+            assert row["against"] == truth
+    everything = found[0].item(Thresholds(0.0, 0.0)).reasons
+    assert everything[0] == "not shown: a, red, apple, and, two, cats"
+    assert "(96x64 px)" in everything[1]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [None, {}, {"threshold": 0.5}, {"threshold": "x", "words": 0.5}, {"threshold": [], "words": 0.5}],
+)
+def test_what_a_browser_sends_is_not_trusted(payload: Any) -> None:
+    with pytest.raises(ValueError, match="move a slider again"):
+        Thresholds.read(payload)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])
+def test_thresholds_have_limits(value: float) -> None:
+    for payload in ({"threshold": value, "words": 0.5}, {"threshold": 0.5, "words": value}):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            Thresholds.read(payload)
+
+
+def test_what_is_on_the_page_is_recalled_whichever_weights_found_it(
+    predictor: Predictor, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_predictor(word_threshold=0.3).model.save_pretrained(tmp_path / "tiny")
+    first = FeedbackService(predictor, "tiny", memory=Memory(4))
+    other = first.beside(str(tmp_path / "tiny"), "cpu")
+    assert (other.weights, other.folder) == ("tiny", first.folder)  # one name, and yet not the same weights
+    shown = [Shown(path.name, first.examine(str(path), PROMPT).key, str(path), PROMPT) for path in pictures[:2]]
+    calls = counted(monkeypatch)
+    found = other.recall(shown)
+    assert [one.key for one in found] == [one.key for one in shown]
+    assert not calls
+    assert other.examine(str(pictures[0]), PROMPT).feedback.word_threshold == 0.3
+    for number in range(3):  # so many that one of the two is forgotten
+        first.examine(str(pictures[2]), f"prompt {number}")
+    calls.clear()
+    again = other.recall(shown)
+    assert sum(calls) == 1  # the other one is known to these weights
+    assert [one.feedback.word_threshold for one in again] == [0.3, 0.3]
 
 
 def test_the_note_says_what_the_weights_have_seen_and_on_what_terms() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import pytest
 
 from gid.export import decode_motion, encode_motion, export_page
 from gid.modes import limit_displacement
+from tests.browsing import Visit, needs_browser, open_page
 from tests.swaying import CENTRE, swaying_volume, textured_photo
 from ui.poke_canvas import CanvasFiles, PokeCanvas, prepare_canvas
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+pytestmark = needs_browser
 PACK = """
 let text = ""; const bytes = {};
 for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
@@ -31,11 +29,8 @@ CANVAS = "document.querySelector('{} .gid-poke').parentElement.gidPoke"
 
 
 @dataclass
-class Visit:
-    """A page with everything it did wrong."""
-
-    page: Any
-    problems: list[str] = field(default_factory=list)
+class PokeVisit(Visit):
+    """A page with the canvas."""
 
     def canvas(self, script: str, where: str = "#poked", argument: Any = None) -> Any:
         """Run a script in which `c` is the canvas."""
@@ -103,44 +98,19 @@ def url(files: CanvasFiles, other_files: CanvasFiles) -> Iterator[str]:
     demo.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-def open_page(browser: Any) -> Visit:
-    """An empty page that takes down every error and every request that leaves the machine."""
-    page = browser.new_page(viewport={"width": 700, "height": 800})
-    page.set_default_timeout(120_000)  # a busy machine is not a failure
-    seen = Visit(page)
-    page.on("pageerror", lambda error: seen.problems.append(f"error: {error}"))
-    page.on("console", lambda line: seen.problems.append(line.text) if line.type == "error" else None)
-
-    def check(request: Any) -> None:
-        if not request.url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:")):
-            seen.problems.append(f"request to {request.url}")
-
-    page.on("request", check)
-    return seen
-
-
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Visit]:
+def visit(browser: Any) -> Iterator[PokeVisit]:
     """A fresh page."""
-    seen = open_page(browser)
+    seen = open_page(browser, PokeVisit, width=700, height=800)
     yield seen
     seen.page.close()
     assert not seen.problems
 
 
 @pytest.fixture(scope="module")
-def app(browser: Any, url: str) -> Iterator[Visit]:
+def app(browser: Any, url: str) -> Iterator[PokeVisit]:
     """The app, opened once: loading it takes longer than the tests."""
-    seen = open_page(browser)
+    seen = open_page(browser, PokeVisit, width=700, height=800)
     seen.page.goto(url)
     seen.page.wait_for_selector("#poked .gid-poke-ready")
     yield seen
@@ -148,7 +118,7 @@ def app(browser: Any, url: str) -> Iterator[Visit]:
 
 
 @pytest.fixture
-def poked(app: Visit) -> Iterator[Visit]:
+def poked(app: PokeVisit) -> Iterator[PokeVisit]:
     """The app's canvas with its first photo at rest; the test is the clock."""
     app.canvas(
         """c.manual = true; const { photo, motion } = c.element.first ?? c.loaded; c.element.first = { photo, motion };
@@ -159,7 +129,7 @@ def poked(app: Visit) -> Iterator[Visit]:
     assert not app.problems
 
 
-def test_shader_agrees_with_numpy(poked: Visit, files: CanvasFiles) -> None:
+def test_shader_agrees_with_numpy(poked: PokeVisit, files: CanvasFiles) -> None:
     model, _ = decode_motion(files.motion.read_bytes())
     rng = np.random.default_rng(0)
     for size in (2.0, 12.0):  # inside the proportional range, and far into the limit
@@ -173,7 +143,7 @@ def test_shader_agrees_with_numpy(poked: Visit, files: CanvasFiles) -> None:
         assert np.abs(shown[2] - envelope / envelope.max()).max() < 1 / 255
 
 
-def test_dragging_moves_what_is_under_the_pointer_and_nothing_else(poked: Visit) -> None:
+def test_dragging_moves_what_is_under_the_pointer_and_nothing_else(poked: PokeVisit) -> None:
     still = poked.picture()
     assert np.abs(still - 255 * textured_photo().permute(1, 2, 0).numpy()).mean() < 4  # the photo itself
     pull = (0.05, 0.02)
@@ -208,7 +178,7 @@ def test_dragging_moves_what_is_under_the_pointer_and_nothing_else(poked: Visit)
     assert poked.canvas("return c.moving") is False  # idle: no more frames are asked for
 
 
-def test_stalled_tab_wild_drags_and_bad_numbers_show_no_garbage(poked: Visit) -> None:
+def test_stalled_tab_wild_drags_and_bad_numbers_show_no_garbage(poked: PokeVisit) -> None:
     still = poked.picture()
     poked.drag(CENTRE, (0.55, -0.45))
     poked.canvas("c.gust(); c.set('strength', 3); c.step(0.2); c.step(10)")
@@ -224,7 +194,7 @@ def test_stalled_tab_wild_drags_and_bad_numbers_show_no_garbage(poked: Visit) ->
     assert poked.canvas("return c.simulation.atRest()")
 
 
-def test_keyboard_sliders_and_band_mixer(poked: Visit) -> None:
+def test_keyboard_sliders_and_band_mixer(poked: PokeVisit) -> None:
     page = poked.page
     page.locator("#poked canvas").focus()
     poked.canvas("c.gestures.cursor = [0.48, 0.5]")
@@ -247,7 +217,7 @@ def test_keyboard_sliders_and_band_mixer(poked: Visit) -> None:
     assert poked.canvas("return c.simulation.gains.every((g) => g === 1)")
 
 
-def test_photo_changes_and_the_graphics_card_goes_away_in_the_middle(poked: Visit) -> None:
+def test_photo_changes_and_the_graphics_card_goes_away_in_the_middle(poked: PokeVisit) -> None:
     still = poked.picture()
     poked.drag(CENTRE, (0.05, 0.0), release=False)
     poked.canvas(
@@ -271,7 +241,7 @@ def test_photo_changes_and_the_graphics_card_goes_away_in_the_middle(poked: Visi
     poked.canvas("c.step(1); c.gust(); c.reset()")  # nothing there: nothing happens
 
 
-def test_sway_plays_the_spectral_volume(poked: Visit) -> None:
+def test_sway_plays_the_spectral_volume(poked: PokeVisit) -> None:
     import torch
 
     poked.page.get_by_role("tab", name="Sway").click()
@@ -283,7 +253,7 @@ def test_sway_plays_the_spectral_volume(poked: Visit) -> None:
     assert poked.canvas("c.setWind(1); for (let i = 0; i < 60; i++) c.step(1 / 60); return c.moving", "#swaying")
 
 
-def test_without_webgl2_the_visitor_is_told_and_gestures_still_count(visit: Visit, url: str) -> None:
+def test_without_webgl2_the_visitor_is_told_and_gestures_still_count(visit: PokeVisit, url: str) -> None:
     visit.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     visit.page.goto(url)
     visit.page.wait_for_selector("#poked .gid-poke-ready")
@@ -292,7 +262,7 @@ def test_without_webgl2_the_visitor_is_told_and_gestures_still_count(visit: Visi
     visit.page.wait_for_function("document.querySelector('#told').innerText.includes('no WebGL2')")
 
 
-def test_exported_page_works_from_disk_without_a_network(visit: Visit, tmp_path: Path) -> None:
+def test_exported_page_works_from_disk_without_a_network(visit: PokeVisit, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(export_page(textured_photo(), swaying_volume()), encoding="utf-8")
     visit.page.context.set_offline(True)

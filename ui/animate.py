@@ -97,7 +97,7 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
                 guidance = gr.Slider(1, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
                 size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
-                build_weights_menu(service)
+                build_weights_menu(service, "animate")
         with gr.Column(min_width=320):
             with gr.Tabs() as views:
                 with gr.Tab("Video", id="video"):

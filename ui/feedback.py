@@ -11,50 +11,63 @@ from typing import Any
 
 import gradio as gr
 
-from rahf.config import HEATMAPS, SCORES
-from rahf.feedback import THRESHOLD
+from rahf.config import SCORES
 from ui.errors import explained
-from ui.feedback_service import MOST_PICTURES, Examined, FeedbackService
+from ui.feedback_api import FAILED, NO_PICTURE, NO_PICTURES, build_endpoints
+from ui.feedback_results import Examined, Thresholds
+from ui.feedback_service import MOST_PICTURES, FeedbackService, Shown
 from ui.feedback_view import FeedbackView
 from ui.photo_input import PhotoInput
+from ui.weights_menu import build_weights_menu
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-FAILED = "There is no feedback"
-NO_PICTURE = "There is no picture yet. Upload one, paste one, or click an example below."
-NO_PICTURES = f"Give 2 to {MOST_PICTURES} pictures that were made from one prompt."
 INTO_VIEW = "() => document.querySelector('{}').scrollIntoView({{ block: 'nearest' }})"
-ABOUT = """Where is a generated picture wrong, how good is it, and which words of its prompt does it not show? After
-[Rich Human Feedback for Text-to-Image Generation](https://arxiv.org/abs/2312.10240) (Liang et al., CVPR 2024)."""
+# What only tells again what is known.
+AGAIN: dict[str, Any] = {
+    "trigger_mode": "always_last",
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_id": "feedback",
+}
+ABOUT = "Where is a generated picture wrong, how good is it, and which words of its prompt does it not show?"
 
 
 @dataclass(frozen=True)
 class _Results:
-    """What a result fills."""
+    """What a result fills. ``shown``: what stands on the page, as `Shown`; ``thresholds``: what the sliders say."""
 
     view: FeedbackView
     json_file: gr.DownloadButton
     report_file: gr.DownloadButton
     note: gr.HTML
+    shown: gr.State
+    thresholds: gr.State
 
     def outputs(self) -> list[Any]:
         return list(vars(self).values())
 
     def cleared(self) -> dict[Any, Any]:
         buttons = {button: gr.DownloadButton(interactive=False) for button in (self.json_file, self.report_file)}
-        return {self.view: None, **buttons}
+        return {self.view: None, self.shown: [], **buttons}
 
 
 def build_feedback_tab(service: FeedbackService) -> None:
     """Lay out the tab inside the current ``gr.Blocks`` and wire it to the service."""
     gr.Markdown(ABOUT, elem_classes="quiet")
-    if service.predictor is None:
-        gr.HTML(_no_weights(service), elem_id="feedback-problem")
+    problem = gr.HTML(_problem(service), visible=service.predictor is None, elem_id="feedback-problem")
     with gr.Tabs():
         with gr.Tab("One picture", id="feedback-one"):
             picture, prompt = _one(service)
         with gr.Tab("Compare pictures", id="feedback-many"):
             _many(service)
-    _endpoints(service, picture, prompt)
+    with gr.Accordion("Advanced", open=False, visible=False) as advanced:
+        menu = build_weights_menu(service, "feedback")
+    if menu is not None:
+        advanced.visible = True
+        menu.change(
+            lambda: gr.HTML(visible=service.predictor is None), None, problem, queue=False, api_visibility="private"
+        )
+    build_endpoints(service, picture, prompt)
 
 
 def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
@@ -78,6 +91,7 @@ def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
     def run(
         source: str | None,
         text: str,
+        thresholds: Thresholds,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[dict[Any, Any]]:
         if source is None:
@@ -85,19 +99,32 @@ def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
         with explained(FAILED):
             progress(0.02, desc="Starting")
             found = service.examine(source, text or "")
-            yield {results.view: [found.item()]}
-            yield _files(service, results, [found], found.to_dict())
+            shown = [Shown("", found.key, source, text or "")]
+            yield {results.view: [found.item(thresholds)], results.shown: shown, results.note: _note(service)}
+            yield _files(service, results, [found], found.to_dict(thresholds))
 
-    inputs, outputs = [picture, prompt], results.outputs()
+    def tell_again(event: gr.EventData, shown: Sequence[Shown]) -> Iterator[dict[Any, Any]]:
+        """The sliders have moved: the same feedback, with reasons that fit them."""
+        if not shown:
+            yield {results.shown: gr.skip()}
+            return
+        with explained(FAILED):
+            thresholds = Thresholds.read(event._data)
+            (found,) = service.recall(shown)
+            yield {results.view: [found.item(thresholds)], results.thresholds: thresholds}
+            yield _files(service, results, [found], found.to_dict(thresholds))
+
+    inputs, outputs = [picture, prompt, results.thresholds], results.outputs()
     shared: dict[str, Any] = _shared(results)
     press.click(None, js=INTO_VIEW.format("#feedback-view-one"), api_visibility="private")
     press.click(run, inputs, outputs, **shared)
     prompt.submit(run, inputs, outputs, **shared)
+    results.view.settle(tell_again, results.shown, outputs, **AGAIN)
     # Not `change`: an example changes the picture too, and its result may already be there.
     picture.input(results.cleared, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
     with shelf:
         rows = [[row["files"][0], row["prompt"], row["planted"][0]] for row in _known_faults("one")]
-        _examples(rows, inputs, inputs, run, results)
+        _examples(rows, [picture, prompt], inputs, run, results)
     return picture, prompt
 
 
@@ -123,18 +150,20 @@ def _many(service: FeedbackService) -> None:
             for pair in (SCORES[:2], SCORES[2:]):
                 with gr.Row():
                     weights += [gr.Slider(0, 2, 1, step=0.1, label=name.capitalize(), min_width=140) for name in pair]
-    ranked = gr.State([])  # of what is shown: title, path, prompt
     results = _results(service, "many")
 
-    def show(shown: Sequence[tuple[str, str, str]], values: Sequence[float]) -> Iterator[dict[Any, Any]]:
-        found = service.examine_all([path for _, path, _ in shown], shown[0][2])
-        order = service.rank(found, [title for title, _, _ in shown], dict(zip(SCORES, values, strict=True)))
-        yield {results.view: [item.item() for item in order], ranked: shown}
+    def show(
+        shown: Sequence[Shown], found: Sequence[Examined], thresholds: Thresholds, values: Sequence[float]
+    ) -> Iterator[dict[Any, Any]]:
+        weights = dict(zip(SCORES, values, strict=True))
+        order = service.rank(found, [item.title for item in shown], weights, thresholds)
+        yield {results.view: [item.item() for item in order], results.shown: shown, results.thresholds: thresholds}
         yield _files(service, results, [item.examined for item in order], [item.to_dict() for item in order])
 
     def run(
         chosen: Sequence[tuple[str, str | None]] | None,
         text: str,
+        thresholds: Thresholds,
         *values: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[dict[Any, Any]]:
@@ -142,31 +171,33 @@ def _many(service: FeedbackService) -> None:
             raise gr.Error(NO_PICTURES, title=FAILED, print_exception=False)
         with explained(FAILED):
             progress(0.02, desc="Starting")
-            yield from show([(Path(path).name, path, text or "") for path, _ in chosen], values)
+            paths = [path for path, _ in chosen]
+            found = service.examine_all(paths, text or "")
+            shown = [Shown(Path(path).name, one.key, path, text or "") for path, one in zip(paths, found, strict=True)]
+            yield from show(shown, found, thresholds, values)
+            yield {results.note: _note(service)}
 
-    def rank_again(shown: Sequence[tuple[str, str, str]], *values: float) -> Iterator[dict[Any, Any]]:
-        """Other weights need no model: the feedback is remembered."""
+    def rank_again(shown: Sequence[Shown], thresholds: Thresholds, *values: float) -> Iterator[dict[Any, Any]]:
+        """Other weights or thresholds need no model: the feedback is remembered."""
         if not shown:
-            yield {ranked: gr.skip()}
+            yield {results.shown: gr.skip()}
             return
         with explained(FAILED):
-            yield from show(shown, values)
+            yield from show(shown, service.recall(shown), thresholds, values)
 
-    outputs = [*results.outputs(), ranked]
-    press.click(run, [pictures, prompt, *weights], outputs, **_shared(results))
-    prompt.submit(run, [pictures, prompt, *weights], outputs, **_shared(results))
+    def tell_again(event: gr.EventData, shown: Sequence[Shown], *values: float) -> Iterator[dict[Any, Any]]:
+        """The sliders have moved: the same ranking, with reasons that fit them."""
+        with explained(FAILED):
+            yield from rank_again(shown, Thresholds.read(event._data), *values)
+
+    inputs, outputs = [pictures, prompt, results.thresholds, *weights], results.outputs()
+    press.click(run, inputs, outputs, **_shared(results))
+    prompt.submit(run, inputs, outputs, **_shared(results))
+    results.view.settle(tell_again, [results.shown, *weights], outputs, **AGAIN)
     for slider in weights:
-        slider.release(
-            rank_again,
-            [ranked, *weights],
-            outputs,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
-            concurrency_id="feedback",
-        )
+        slider.release(rank_again, [results.shown, results.thresholds, *weights], outputs, **AGAIN)
     rows = [[row["files"], row["prompt"], _numbered(row["planted"])] for row in _known_faults("many")]
-    _examples(rows, [pictures, prompt], [pictures, prompt, *weights], run, results, [ranked])
+    _examples(rows, [pictures, prompt], inputs, run, results)
 
 
 def _known_faults(kind: str) -> list[dict[str, Any]]:
@@ -185,16 +216,14 @@ def _examples(
     inputs: list[Any],
     run: Callable[..., Any],
     results: _Results,
-    states: Sequence[gr.State] = (),
 ) -> None:
     """A click fills in an example and asks for feedback, which is remembered from then on."""
     planted = gr.Textbox(visible=False, label="Planted")  # only a column of the table
     shelf = gr.Examples(
         rows, [*filled, planted], label="Examples with known faults", examples_per_page=12, api_visibility="private"
     )
-    outputs = [*results.outputs(), *states]
     shelf.dataset.click(None, js=INTO_VIEW.format(f"#{results.view.elem_id}"), api_visibility="private")
-    shelf.load_input_event.then(run, inputs, outputs, **_shared(results))
+    shelf.load_input_event.then(run, inputs, results.outputs(), **_shared(results))
 
 
 def _prompt(elem_id: str) -> gr.Textbox:
@@ -218,14 +247,13 @@ def _results(service: FeedbackService, layout: Any) -> _Results:
         json_file = gr.DownloadButton("Save as JSON", interactive=False, size="md", min_width=140)
         report_file = gr.DownloadButton("Save the report", interactive=False, size="md", min_width=140)
     note = gr.HTML(_note(service), elem_classes="quiet", elem_id=f"feedback-note-{layout}")
-    return _Results(view, json_file, report_file, note)
+    return _Results(view, json_file, report_file, note, gr.State([]), gr.State(Thresholds()))
 
 
 def _files(service: FeedbackService, results: _Results, found: Sequence[Examined], values: Any) -> dict[Any, Any]:
     return {
         results.json_file: gr.DownloadButton(value=str(service.json_file(values, "feedback")), interactive=True),
         results.report_file: gr.DownloadButton(value=str(service.report_file(found, "feedback")), interactive=True),
-        results.note: _note(service),
     }
 
 
@@ -237,84 +265,5 @@ def _note(service: FeedbackService) -> str:
     return f'<p class="quiet">{html.escape(service.note)}</p>'
 
 
-def _no_weights(service: FeedbackService) -> str:
+def _problem(service: FeedbackService) -> str:
     return f'<p role="alert">{html.escape(service.missing)}</p>'
-
-
-def _endpoints(service: FeedbackService, picture: PhotoInput, prompt: gr.Textbox) -> None:
-    def feedback(
-        image: str | None, prompt: str, threshold: float, word_threshold: float
-    ) -> tuple[dict[str, Any], str, str, str]:
-        """Say where a generated picture is wrong, how good it is, and which words of its prompt it does not show.
-
-        Args:
-            image: the picture, any common image format, up to 4:1 and 100 megapixels.
-            prompt: the text that the picture was made from.
-            threshold: from which value on, 0 to 1, a region of a heatmap is listed.
-            word_threshold: from which probability on, 0 to 1, a word counts as not shown.
-
-        Returns:
-            Scores, words and regions as JSON, the report as a picture, and the implausibility and the misalignment
-            heatmap as grey pictures in which white means 1.
-        """
-        if image is None:
-            raise gr.Error(NO_PICTURE, title=FAILED, print_exception=False)
-        with explained(FAILED):
-            found = service.examine(image, prompt or "")
-            maps = [str(service.map_file(found, name)) for name in HEATMAPS]
-            report = str(service.report_file([found], "report"))
-            return found.to_dict(threshold, word_threshold), report, maps[0], maps[1]
-
-    def rank(
-        images: list[str] | None,
-        prompt: str,
-        plausibility: float,
-        alignment: float,
-        aesthetics: float,
-        overall: float,
-        threshold: float,
-        word_threshold: float,
-    ) -> list[dict[str, Any]]:
-        """Rank several pictures that were made from one prompt, best first, with what speaks against each.
-
-        Args:
-            images: 2 to 12 pictures.
-            prompt: the text that all of them were made from.
-            plausibility: how much the plausibility score counts, 0 or more.
-            alignment: how much the alignment score counts, 0 or more.
-            aesthetics: how much the aesthetics score counts, 0 or more.
-            overall: how much the overall score counts, 0 or more.
-            threshold: from which value on, 0 to 1, a region of a heatmap is listed.
-            word_threshold: from which probability on, 0 to 1, a word counts as not shown.
-
-        Returns:
-            For each picture, best first: file, place, value (the weighted mean of its scores), scores, words, regions.
-        """
-        if not images or len(images) < 2:
-            raise gr.Error(NO_PICTURES, title=FAILED, print_exception=False)
-        with explained(FAILED):
-            weights = dict(zip(SCORES, (plausibility, alignment, aesthetics, overall), strict=True))
-            order = service.rank(
-                service.examine_all(images, prompt or ""), [Path(path).name for path in images], weights
-            )
-            return [item.to_dict(threshold, word_threshold) for item in order]
-
-    def number(label: str, value: float, most: float | None = 1) -> gr.Number:
-        return gr.Number(value, label=label, minimum=0, maximum=most, visible=False)
-
-    thresholds = [number("threshold", THRESHOLD), number("word_threshold", service.word_threshold)]
-    answers = [gr.JSON(visible=False, label="feedback")]
-    pictures = [gr.Image(visible=False, label=label, type="filepath", format="png") for label in ("report", *HEATMAPS)]
-    shared: dict[str, Any] = {"api_visibility": "public", "concurrency_id": "feedback"}
-    gr.Button(visible=False).click(
-        feedback, [picture, prompt, *thresholds], [*answers, *pictures], api_name="feedback", **shared
-    )
-    several = gr.File(file_count="multiple", type="filepath", visible=False, label="images")
-    weights = [number(name, 1, None) for name in SCORES]
-    gr.Button(visible=False).click(
-        rank,
-        [several, prompt, *weights, *thresholds],
-        gr.JSON(visible=False, label="ranking"),
-        api_name="rank",
-        **shared,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,12 +18,14 @@ import numpy as np
 from PIL import Image
 
 from gid.photo import load_photo, to_uint8
-from rahf.feedback import THRESHOLD, Feedback, rank
+from rahf.feedback import Feedback, rank
 from rahf.predictor import Predictor
 from rahf.prompts import check_prompt
 from rahf.sheets import contact_sheet, report, save_heatmap
-from ui.feedback_view import ViewItem, write_files
+from ui.feedback_results import Examined, Ranked, Thresholds, behind_best, reasons_of
+from ui.feedback_view import write_files
 from ui.service import Recent, photo_hash
+from ui.weights_names import shown
 from ui.zerogpu import on_gpu
 
 logger = logging.getLogger(__name__)
@@ -42,74 +45,42 @@ COMPOSED = (
 NONCOMMERCIAL = "These weights are for non-commercial use only"
 
 
-@dataclass(frozen=True, eq=False)
-class Examined:
-    """A picture, its prompt and what was found.
+@dataclass(frozen=True)
+class Shown:
+    """One picture on the page: what its feedback is remembered by, and what it is made of if it no longer is.
 
-    pixels: (H, W, 3) uint8 at the working size; file_size: (width, height) of the file as it is meant to be seen.
+    Attributes:
+        title: as shown.
+        key: of the feedback.
+        source: the picture's file.
+        prompt: what it was made from.
     """
 
-    key: str
-    pixels: np.ndarray
-    file_size: tuple[int, int]
-    feedback: Feedback
-    picture: Path
-    maps: dict[str, Path]
-
-    def item(self, title: str = "") -> ViewItem:
-        """For the page."""
-        return ViewItem(self.key, title, self.picture, self.maps, self.feedback, reasons_of(self.feedback))
-
-    def to_dict(self, threshold: float = THRESHOLD, word_threshold: float | None = None) -> dict[str, Any]:
-        """Plain values for JSON. Regions are in pixels of `image_size`, the size that was looked at."""
-        return {
-            **self.feedback.to_dict(threshold),
-            "file_size": list(self.file_size),
-            "threshold": threshold,
-            "word_threshold": self.feedback.word_threshold if word_threshold is None else word_threshold,
-            "against": self.feedback.reasons(threshold, word_threshold),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Ranked:
-    """One of several pictures: place from 1, weighted mean of its scores, and why it is not higher."""
-
     title: str
-    place: int
-    value: float
-    reasons: tuple[str, ...]
-    examined: Examined
-
-    def to_dict(self, threshold: float = THRESHOLD, word_threshold: float | None = None) -> dict[str, Any]:
-        """Plain values for JSON."""
-        found = self.examined.to_dict(threshold, word_threshold)
-        return {"file": self.title, "place": self.place, "value": self.value, **found}
-
-    def item(self) -> ViewItem:
-        """For the page."""
-        found = self.examined
-        return ViewItem(
-            found.key, self.title, found.picture, found.maps, found.feedback, self.reasons, self.place, self.value
-        )
+    key: str
+    source: str
+    prompt: str
 
 
-def reasons_of(feedback: Feedback) -> tuple[str, ...]:
-    """What speaks against a picture, said for the page; never empty."""
-    found = feedback.reasons()
-    return tuple(found) or (
-        f"nothing stands out: no word from {feedback.word_threshold:.2f}, no region from {THRESHOLD} on",
-    )
+class Memory:
+    """Results by key and files made of them, shared by services with different weights; bounded and locked.
 
+    results: how many to remember; one takes up to 12 MB.
+    """
 
-def behind_best(best: Feedback, other: Feedback, weights: dict[str, float]) -> str | None:
-    """The score that costs a picture most against the best one; None where it loses nothing."""
-    total = sum(weights.values())
-    losses = {name: weights[name] * (best.scores[name] - other.scores[name]) / total for name in weights}
-    name = max(losses, key=lambda key: losses[key])
-    if losses[name] <= 0:
-        return None
-    return f"{name} {other.scores[name]:.2f} against {best.scores[name]:.2f} of the best"
+    def __init__(self, results: int = 32) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="rahf-")
+        self.results: Recent[str, Examined] = Recent(results, lambda found: _forget(found.picture))
+        self.documents: Recent[str, Path] = Recent(2 * results, _forget)
+
+    @property
+    def folder(self) -> Path:
+        """Where files for visitors are written; it disappears with the memory."""
+        return Path(self._folder.name)
+
+    def place(self) -> Path:
+        """A new folder, so that two visitors never write the same file."""
+        return Path(tempfile.mkdtemp(dir=self.folder))
 
 
 def predict_seconds(pictures: Sequence[np.ndarray], *_: object) -> int:
@@ -127,34 +98,40 @@ class FeedbackService:
         predictor: the loaded model, or None.
         weights: the name shown to visitors.
         problem: why there is no predictor.
-        results: how many results to remember; one takes up to 12 MB.
+        memory: where results are kept; one of its own unless given.
     """
 
-    def __init__(self, predictor: Predictor | None, weights: str, problem: str = "", results: int = 32) -> None:
+    def __init__(
+        self, predictor: Predictor | None, weights: str, problem: str = "", memory: Memory | None = None
+    ) -> None:
         self.predictor = predictor
         self.weights = weights
         self.problem = problem
-        self._folder = tempfile.TemporaryDirectory(prefix="rahf-")
-        self._results: Recent[str, Examined] = Recent(results, lambda found: _forget(found.picture))
-        self._documents: Recent[str, Path] = Recent(2 * results, _forget)
+        self._memory = memory or Memory()
+        self._identity = secrets.token_hex(8)  # two folders of weights may be shown by one name
         self._predict = on_gpu(predict_seconds)(self._predict_here)
 
     @classmethod
-    def load(cls, weights: str = "embedded", device: str = "auto") -> FeedbackService:
+    def load(cls, weights: str = "embedded", device: str = "auto", memory: Memory | None = None) -> FeedbackService:
         """Load the model once. Without usable weights the service says so, and the rest of the app works."""
-        shown = Path(weights).name if Path(weights).is_dir() else weights  # visitors need no path of this machine
+        name = shown(weights)
         try:
             predictor = Predictor.from_pretrained(weights, device, dtype="auto")
         except Exception as error:  # damaged files raise whatever their reader raises
             logger.warning("rich feedback has no weights", exc_info=True)
-            return cls(None, shown, str(error).replace(weights, shown) or type(error).__name__)
-        predictor.name = shown
-        return cls(predictor, shown)
+            said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":")  # every key is in the log
+            return cls(None, name, said.replace(weights, name), memory)
+        predictor.name = name
+        return cls(predictor, name, memory=memory)
+
+    def beside(self, weights: str, device: str) -> FeedbackService:
+        """The same service with other weights; what this one has found is remembered by both."""
+        return self.load(weights, device, self._memory)
 
     @property
     def folder(self) -> Path:
         """Where files for visitors are written; it disappears with the service."""
-        return Path(self._folder.name)
+        return self._memory.folder
 
     @property
     def word_threshold(self) -> float:
@@ -171,9 +148,13 @@ class FeedbackService:
         said = [f"Feedback by the {self.weights} weights{origin}."]
         if self.weights == "embedded":
             said.append(COMPOSED)
-        if config.noncommercial:
-            said.append(f"{NONCOMMERCIAL} ({config.weights_license}).")
-        return " ".join(said)
+        return " ".join([*said, self.notice]).strip()
+
+    @property
+    def notice(self) -> str:
+        """One sentence that has to stand beside what these weights say; empty unless their licence asks for one."""
+        config = self.predictor.model.config if self.predictor is not None else None
+        return f"{NONCOMMERCIAL} ({config.weights_license})." if config is not None and config.noncommercial else ""
 
     @property
     def missing(self) -> str:
@@ -194,8 +175,8 @@ class FeedbackService:
         if len(sources) > MOST_PICTURES:
             raise ValueError(f"there are {len(sources)} pictures; at most {MOST_PICTURES} are compared at once")
         check_prompt(prompt)
-        names = [_key(source, prompt, self.weights) for source in sources]
-        known = {name: found for name in names if (found := self._results.get(name)) is not None}
+        names = [self._key(source, prompt) for source in sources]
+        known = {name: found for name in names if (found := self._memory.results.get(name)) is not None}
         missing = {name: source for name, source in zip(names, sources, strict=True) if name not in known}
         if missing:
             gr.Progress()(0.05, desc="Reading the picture")
@@ -205,7 +186,23 @@ class FeedbackService:
                 known[name] = self._remember(name, source, pixels, feedback)
         return [known[name] for name in names]
 
-    def rank(self, found: Sequence[Examined], titles: Sequence[str], weights: dict[str, float]) -> list[Ranked]:
+    def recall(self, items: Sequence[Shown]) -> list[Examined]:
+        """What is on the page, by whichever weights it was found.
+
+        If some of it is no longer remembered all of it is looked at again, so that one model speaks of all.
+        Raises ValueError as :meth:`examine_all`.
+        """
+        found = [self._memory.results.get(item.key) for item in items]
+        kept = [item for item in found if item is not None]
+        return kept if len(kept) == len(items) else self.examine_all([item.source for item in items], items[0].prompt)
+
+    def rank(
+        self,
+        found: Sequence[Examined],
+        titles: Sequence[str],
+        weights: dict[str, float],
+        thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    ) -> list[Ranked]:
         """Best first. Raises ValueError for weights that are negative or add up to nothing."""
         order = rank([item.feedback for item in found], weights)
         best = found[order[0][0]].feedback
@@ -213,8 +210,8 @@ class FeedbackService:
         for place, (index, value) in enumerate(order, start=1):
             feedback = found[index].feedback
             behind = behind_best(best, feedback, weights) if place > 1 else None
-            reasons = ((behind,) if behind else ()) + reasons_of(feedback)
-            ranked.append(Ranked(titles[index], place, value, reasons, found[index]))
+            reasons = ((behind,) if behind else ()) + reasons_of(feedback, thresholds)
+            ranked.append(Ranked(titles[index], place, value, reasons, found[index], thresholds))
         return ranked
 
     def json_file(self, values: Any, name: str) -> Path:
@@ -239,16 +236,16 @@ class FeedbackService:
     def _document(self, content: str, name: str, write: Callable[[Path], object]) -> Path:
         """The file for `content`, written once and remembered."""
         key = hashlib.sha256(f"{name} {content}".encode()).hexdigest()
-        known = self._documents.get(key)
+        known = self._memory.documents.get(key)
         if known is None:
-            known = self._place() / name
+            known = self._memory.place() / name
             write(known)
-            self._documents.put(key, known)
+            self._memory.documents.put(key, known)
         return known
 
-    def _place(self) -> Path:
-        """A new folder, so that two visitors never write the same file."""
-        return Path(tempfile.mkdtemp(dir=self.folder))
+    def _key(self, source: str, prompt: str) -> str:
+        """Stands for a picture's content with a prompt, under these weights."""
+        return hashlib.sha256("\0".join((photo_hash(source), self._identity, prompt)).encode()).hexdigest()[:24]
 
     def _ready(self) -> Predictor:
         if self.predictor is None:
@@ -256,9 +253,9 @@ class FeedbackService:
         return self.predictor
 
     def _remember(self, name: str, source: str, pixels: np.ndarray, feedback: Feedback) -> Examined:
-        picture, maps = write_files(pixels, feedback, self._place())
+        picture, maps = write_files(pixels, feedback, self._memory.place())
         found = Examined(name, pixels, _file_size(source), feedback, picture, maps)
-        self._results.put(name, found)
+        self._memory.results.put(name, found)
         return found
 
     def _predict_here(self, pictures: Sequence[np.ndarray], prompt: str) -> list[Feedback]:
@@ -271,11 +268,6 @@ class FeedbackService:
             part = list(pictures[start : start + BATCH])
             found += predictor.predict_batch(part, [prompt] * len(part))
         return found
-
-
-def _key(source: str, prompt: str, weights: str) -> str:
-    """Stands for a picture's content with a prompt, under some weights."""
-    return hashlib.sha256("\0".join((photo_hash(source), weights, prompt)).encode()).hexdigest()[:24]
 
 
 def _file_size(source: str) -> tuple[int, int]:

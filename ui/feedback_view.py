@@ -13,7 +13,7 @@ import numpy as np
 from gradio.data_classes import FileData, GradioModel
 from PIL import Image
 
-from rahf.feedback import Feedback
+from rahf.feedback import THRESHOLD, Feedback
 from rahf.sheets import save_heatmap
 
 ASSETS = Path(__file__).resolve().parent / "static" / "feedback"
@@ -27,12 +27,13 @@ const failed = (error) => {
   element.querySelector(".rahf-status").textContent = "The feedback view could not start. " + error.message;
 };
 import(new URL("view.js", base)).then(({ FeedbackView: View }) => {
-  const view = new View(element, settings);
+  const view = new View(element, settings, (thresholds) => trigger("settle", thresholds));
   const links = (maps) => Object.fromEntries(Object.entries(maps).map(([name, file]) => [name, file.url]));
   const show = () => {
     const items = props.value ? props.value.items : [];
     if (!items.length) return view.clear();
-    view.load({ items: items.map((item) => ({ ...item, picture: item.picture.url, maps: links(item.maps) })) });
+    const loaded = items.map((item) => ({ ...item, picture: item.picture.url, maps: links(item.maps) }));
+    view.load({ ...props.value, items: loaded });
   };
   element.rahfView = view;
   show();
@@ -56,14 +57,24 @@ class ItemData(GradioModel):
 
 
 class PageData(GradioModel):
-    """The pictures in the order in which they are shown."""
+    """The pictures in the order in which they are shown.
+
+    threshold, words: what their reasons were given for. usual: from which probability on the weights that looked at
+    them take a word for not shown; there the slider stands at first.
+    """
 
     items: list[ItemData]
+    threshold: float
+    words: float
+    usual: float
 
 
 @dataclass(frozen=True, eq=False)
 class ViewItem:
-    """One picture on the page: files, feedback, and if it is one of several its place (from 1) and value."""
+    """One picture on the page: files, feedback, and if it is one of several its place (from 1) and value.
+
+    told: from which value of a heatmap and from which probability of a word on the reasons count.
+    """
 
     key: str
     title: str
@@ -71,6 +82,7 @@ class ViewItem:
     maps: dict[str, Path]
     feedback: Feedback
     reasons: tuple[str, ...] = field(default=())
+    told: tuple[float, float] = (THRESHOLD, 0.5)
     place: int | None = None
     value: float | None = None
 
@@ -111,6 +123,8 @@ def _limited(image: Image.Image, side: int) -> Image.Image:
 class FeedbackView(gr.HTML):
     """Value in: a list of `ViewItem`, or None. Layout "one" shows a single picture large, "many" cards side by side.
 
+    Event `settle`: the sliders stand elsewhere than the reasons were given for; its data are `threshold` and `words`.
+
     word_threshold: the probability from which words are marked at first.
     """
 
@@ -128,7 +142,7 @@ class FeedbackView(gr.HTML):
             raise ValueError(f"layout is {layout!r}; it must be 'one' or 'many'")
         gr.set_static_paths([ASSETS])
         # Keys stay unquoted: gr.HTML takes any quoted word of the script for the name of an event.
-        facts = f'mode: "{layout}", words: {word_threshold:.2f}, assets: {json.dumps(ASSETS.as_posix())}'
+        facts = f'mode: "{layout}", words: {word_threshold}, assets: {json.dumps(ASSETS.as_posix())}'
         super().__init__(
             value,
             html_template=(ASSETS / "view.html").read_text(encoding="utf-8"),
@@ -144,7 +158,10 @@ class FeedbackView(gr.HTML):
 
     def postprocess(self, value: Sequence[ViewItem] | None) -> PageData | None:  # type: ignore[override]
         """`ViewItem`s to something the browser can fetch."""
-        return PageData(items=[item.data() for item in value]) if value else None
+        if not value:
+            return None
+        (threshold, words), usual = value[0].told, value[0].feedback.word_threshold
+        return PageData(items=[item.data() for item in value], threshold=threshold, words=words, usual=usual)
 
     def api_info(self) -> dict[str, Any]:
         """The view's value for API clients: the JSON schema of `PageData`."""

@@ -22,6 +22,7 @@ from gid.photo import load_photo
 from gid.pipeline import GIDPipeline, load_pipeline
 from gid.responses import Response, write_response
 from gid.spectrum import SpectralVolume
+from ui.weights_names import shown
 from ui.zerogpu import gpu_seconds, on_gpu
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,11 @@ class AnimationService:
     @classmethod
     def load(cls, weights: str = "embedded", device: str = "auto") -> AnimationService:
         """Load the models once. Raises ValueError if there are no such weights."""
-        return cls(load_pipeline(weights, device), weights)
+        return cls(load_pipeline(weights, device), shown(weights))
+
+    def beside(self, weights: str, device: str) -> AnimationService:
+        """The same service with other weights and a memory of its own. Raises ValueError if there are none."""
+        return self.load(weights, device)
 
     @property
     def notice(self) -> str:

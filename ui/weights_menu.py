@@ -1,103 +1,138 @@
 """Which weights a visitor uses: the owner's menu, and the embedded ones when others cannot be had.
 
-GID_WEIGHTS names the weights the app starts with, GID_MENU more to choose from, separated by semicolons. The choice
-belongs to one visit. Only on one's own machine can other names be typed: a visitor of a public page must not make the
-server fetch what he likes.
+One menu a library, built from the same code. A choice belongs to one visit. Only on one's own machine can names be
+typed that are not on the menu: a visitor of a public page must not make the server fetch what he likes.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import gradio as gr
 from gradio.context import LocalContext
 
+from commons.hub import EMBEDDED, resolve
+from commons.hub_checks import WeightsKind
 from commons.hub_download import Progress
-from gid.loading import resolve_weights
 from ui import zerogpu
-from ui.service import AnimationService, Recent
+from ui.errors import explained
+from ui.service import Recent
+from ui.weights_names import asked_for, fallback_note, may_type, offered, shown
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED = "embedded"
-LOCAL_NAMES = {"", "127.0.0.1", "localhost", "::1"}
 VISITS = 1000  # choices that are remembered
 LOADED = 3  # services kept beside the one the app started with
-Service = TypeVar("Service")
 
 
-def started(load: Callable[[str, str], Service], name: str, device: str) -> tuple[Service, str]:
+class WeightsService(Protocol):
+    """What is made of weights and serves a tab.
+
+    Attributes:
+        weights: their name as visitors see it.
+    """
+
+    weights: str
+
+    @property
+    def notice(self) -> str:
+        """One sentence that has to stand beside results; empty if none."""
+
+    @property
+    def folder(self) -> Path:
+        """Where results are written."""
+
+    def beside(self, weights: str, device: str) -> Self:
+        """The same service with other weights. Raises ValueError if they cannot be used."""
+
+
+Service = TypeVar("Service", bound=WeightsService)
+Load = Callable[[str, str], Service]  # name of weights, device
+
+
+def usable(service: Service) -> Service:
+    """The service, unless it says in an attribute ``problem`` why it is none: then ValueError is raised."""
+    if problem := str(getattr(service, "problem", "")):
+        raise ValueError(problem)
+    return service
+
+
+def started(load: Load[Service], name: str, device: str) -> tuple[Service, str]:
     """The service for the weights of a name; or for the embedded ones, and why, in a sentence for the page.
 
-    A service may also say what is wrong in an attribute ``problem`` of its own. Raises ValueError if the embedded
-    weights cannot be loaded either.
+    A service may go on without any weights and say so itself (see :func:`usable`); it does where there are no embedded
+    ones either. Raises ValueError if the embedded weights cannot be loaded.
     """
     service = None
     try:
         service = load(name, device)
-        problem = str(getattr(service, "problem", ""))
+        return usable(service), ""
     except ValueError as error:
         if name == EMBEDDED:
-            raise
-        problem = str(error)
-    else:
-        if not problem or name == EMBEDDED:
+            if service is None:
+                raise
             return service, ""
+        problem = str(error)
     logger.warning("%s cannot be used: %s", name, problem)
     instead = load(EMBEDDED, device)
     if getattr(instead, "problem", ""):
-        return service if service is not None else instead, ""  # it says so itself, in its own place
+        return service if service is not None else instead, ""
     return instead, fallback_note(name, problem)
 
 
-def fallback_note(name: str, problem: str) -> str:
-    """What the page says when weights cannot be used; without paths of this machine."""
-    said = problem.replace(str(Path(name).expanduser()), shown(name)).replace(str(Path.home()), "~")
-    named = f"`{shown(name)}`"
-    said = named + said.removeprefix(shown(name)) if said.startswith(shown(name)) else f"{named} cannot be used: {said}"
-    return f"{said}. The embedded weights answer instead."
+def start_with_menu(load: Load[Service], kind: WeightsKind, device: str = "auto") -> tuple[Service, str]:
+    """The service the app starts with, its menu around it, and a sentence for the page if it is not what was asked for.
+
+    Raises ValueError if not even the embedded weights can be loaded.
+    """
+    name = asked_for(kind)
+    first, said = started(load, name, device)
+    return chosen_service(first, kind, device, EMBEDDED if said else name), said
 
 
-def shown(name: str) -> str:
-    """How a name of weights is shown: visitors need no path of this machine."""
-    return Path(name).name if Path(name).expanduser().is_dir() else name
-
-
-def choices(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The menu: what the app started with, the embedded weights, and GID_MENU."""
-    named = [environment.get("GID_WEIGHTS", ""), EMBEDDED, *environment.get("GID_MENU", "").split(";")]
-    return list(dict.fromkeys(name.strip() for name in named if name.strip()))
-
-
-def may_type(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether other names may be typed: not on a Space, and only where nobody else can reach the page."""
-    return not environment.get("SPACE_ID") and environment.get("GRADIO_SERVER_NAME", "").lower() in LOCAL_NAMES
-
-
-class ChosenService:
+class ChosenService(Generic[Service]):
     """Stands for the service that the visit going on has chosen, and is used like it.
 
     Services are loaded once, when they are first chosen; the least recently used beyond ``LOADED`` are dropped. What is
     written to disk for the canvas lies in the folder of the first service, which stays.
+
+    Args:
+        first: what answers a visit that has chosen nothing.
+        kind: the library whose weights these are.
+        device: where others are loaded to.
+        name: the name that ``first`` was loaded by; the one it shows unless given.
+        load: how others are loaded; ``first.beside`` unless given.
     """
 
     def __init__(
-        self, first: AnimationService, device: str = "auto", load: Callable[[str, str], Any] = AnimationService.load
+        self,
+        first: Service,
+        kind: WeightsKind,
+        device: str = "auto",
+        name: str | None = None,
+        load: Load[Service] | None = None,
     ) -> None:
         self.first = first
+        self.kind = kind
+        self.menu = offered(kind)
+        self._first_name = name if name is not None else first.weights
         self._device = device
-        self._load: Callable[[str, str], AnimationService] = load
+        self._load: Load[Service] = load or first.beside
         self._chosen: Recent[str, str] = Recent(VISITS)
-        self._services: Recent[str, AnimationService] = Recent(max(LOADED, len(choices())))
+        self._services: Recent[str, Service] = Recent(max(LOADED, len(self.menu)))
         self._loading = threading.Lock()
+        self._closed = False
         if zerogpu.AVAILABLE:  # there models have to be in their place before the page is served
-            for name in choices():
-                self._try(name)
+            for each in self.menu.values():
+                try:
+                    self._service(each)
+                except ValueError as error:
+                    logger.warning("%s in the menu cannot be used: %s", each, error)
+            self._closed = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.current(), name)
@@ -107,7 +142,7 @@ class ChosenService:
         """Where results are written."""
         return self.first.folder
 
-    def current(self) -> AnimationService:
+    def current(self) -> Service:
         """The service of the visit that is going on."""
         name = self._chosen.get(_visit())
         if name is None:
@@ -118,74 +153,83 @@ class ChosenService:
             logger.warning("%s is gone: %s", name, error)
             return self.first
 
-    def _try(self, name: str) -> None:
-        try:
-            self._service(name)
-        except ValueError as error:
-            logger.warning("%s in the menu cannot be used: %s", name, error)
-
-    def choose(self, name: str, progress: Progress | None = None) -> tuple[str, str]:
-        """Take other weights for this visit. Returns what is in use now and a note for the page.
+    def choose(self, label: str, progress: Progress | None = None) -> tuple[str, str]:
+        """Take other weights for this visit, from the menu or by name.
 
         ``progress`` is called with (file, bytes so far, bytes in all) while they are fetched. Weights that cannot be
-        used leave the visit with the embedded ones, and the note says why.
+        used leave the visit with the embedded ones. Returns what the menu shows now and a note for the page: what has
+        to be said beside results, or why the weights cannot be used. Raises ValueError if the embedded ones cannot be
+        used either.
         """
+        name = self.menu.get(label, label)
         try:
             service = self._service(name, progress)
         except ValueError as error:
             if name == EMBEDDED:
                 raise
-            used, note = EMBEDDED, fallback_note(name, str(error))
             self._service(EMBEDDED)
+            label, name, note = EMBEDDED, EMBEDDED, fallback_note(name, str(error))
         else:
-            used, note = name, service.notice
-        self._chosen.put(_visit(), used)
-        return used, note
+            note = service.notice
+        self._chosen.put(_visit(), name)
+        return label, note
 
-    def _service(self, name: str, progress: Progress | None = None) -> AnimationService:
+    def _service(self, name: str, progress: Progress | None = None) -> Service:
+        if name == self._first_name:
+            return usable(self.first)
+        known = self._services.get(name)
+        if known is not None:
+            return known
         with self._loading:  # two visitors who choose the same load it once
-            if shown(name) == self.first.weights or name == self.first.weights:
-                return self.first
-            service = self._services.get(name)
-            if service is None:
-                if progress is not None:
-                    resolve_weights(name, progress=progress)
-                service = self._load(name, self._device)
-                service.weights = shown(name)
-                self._services.put(name, service)
+            known = self._services.get(name)
+            if known is not None:
+                return known
+            if self._closed:
+                raise ValueError(f"{shown(name)} was not there when this Space started; its owner can restart it")
+            if progress is not None:
+                resolve(name, self.kind, progress=progress)
+            service = usable(self._load(name, self._device))
+            service.weights = next((label for label, offer in self.menu.items() if offer == name), shown(name))
+            self._services.put(name, service)
             return service
 
 
-def chosen_service(first: AnimationService, device: str = "auto") -> AnimationService:
-    """The first service with a menu around it, for the tabs: to them it is an ``AnimationService``."""
-    return cast(AnimationService, ChosenService(first, device))
+def chosen_service(first: Service, kind: WeightsKind, device: str = "auto", name: str | None = None) -> Service:
+    """The first service with a menu around it, for the tabs: to them it is one like the first."""
+    return cast(Service, ChosenService(first, kind, device, name))
 
 
-def build_weights_menu(service: AnimationService) -> gr.Dropdown | None:
-    """The menu and its quiet line, where there is anything to choose."""
+def build_weights_menu(service: WeightsService, concurrency_id: str) -> gr.Dropdown | None:
+    """The menu and its quiet line, where there is anything to choose.
+
+    Other events of the tab share ``concurrency_id``: what is clicked after a choice waits until that is loaded.
+    """
     chosen: Any = service
-    names = choices()
-    if not isinstance(chosen, ChosenService) or (len(names) == 1 and not may_type()):
+    if not isinstance(chosen, ChosenService) or (len(chosen.menu) == 1 and not may_type()):
         return None
+    started_with = [label for label, name in chosen.menu.items() if name == chosen._first_name]
     menu = gr.Dropdown(
-        [(shown(name), name) for name in names],
-        value=chosen.first.weights if chosen.first.weights in names else EMBEDDED,
+        list(chosen.menu),
+        value=started_with[0] if started_with else EMBEDDED,
         label="Weights",
         info="a folder or owner/repo[@revision] on the Hub, too" if may_type() else None,
         allow_custom_value=may_type(),
-        elem_id="weights-menu",
+        elem_id=f"{chosen.kind.library}-weights-menu",
     )
-    note = gr.Markdown(elem_classes="quiet", elem_id="weights-note")
+    note = gr.Markdown(chosen.first.notice, elem_classes="quiet", elem_id=f"{chosen.kind.library}-weights-note")
 
-    def choose(name: str | None, progress: gr.Progress = gr.Progress()) -> tuple[str, str]:  # noqa: B008
+    def choose(label: str | None, progress: gr.Progress = gr.Progress()) -> tuple[str, str]:  # noqa: B008
         progress(0.01, desc="Loading the weights")
 
         def fetching(file: str, done: int, total: int) -> None:
             progress(done / max(total, 1), desc=f"{file}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
-        return chosen.choose((name or "").strip() or EMBEDDED, fetching)
+        with explained("There are no weights"):
+            return chosen.choose((label or "").strip() or EMBEDDED, fetching)
 
-    menu.input(choose, menu, [menu, note], api_visibility="private", show_progress_on=note, concurrency_id="animate")
+    menu.input(
+        choose, menu, [menu, note], api_visibility="private", show_progress_on=note, concurrency_id=concurrency_id
+    )
     return menu
 
 

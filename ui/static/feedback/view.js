@@ -21,7 +21,7 @@ class Item {
     this.stage = new Stage();
     this.words = mode === "one" ? new Words() : new Words("");
     this.bars = {};
-    this.reasons = make("ul", { class: "rahf-reasons" });
+    this.reasons = make("ul", { class: "rahf-reasons", "aria-busy": "false" });
     const scores = make("div", { class: "rahf-scores", role: "group", "aria-label": `Scores. ${SCALE}` });
     for (const [name, meaning] of Object.entries(SCORES)) scores.append(this.bar(name, meaning));
     if (mode === "one") scores.append(make("p", { class: "rahf-scale" }, SCALE));
@@ -69,12 +69,16 @@ class Item {
   }
 }
 
+/** How long the sliders rest before new reasons are asked for, in milliseconds. */
+const REST = 150;
+
 /**
  * The whole component, in an element that holds the markup of view.html. mode: "one" or "many"; words: the probability
- * from which words are marked at first.
+ * from which words are marked at first. `settle` is called with {threshold, words} where the reasons on the page were
+ * given for other positions of the sliders: they are the server's, which then shows the page again.
  */
 export class FeedbackView {
-  constructor(element, { mode = "one", words = 0.5 } = {}) {
+  constructor(element, { mode = "one", words = 0.5 } = {}, settle = () => {}) {
     this.root = element.querySelector(".rahf-view");
     this.root.dataset.mode = mode;
     this.mode = mode;
@@ -82,11 +86,13 @@ export class FeedbackView {
     this.status = this.root.querySelector(".rahf-status");
     this.items = new Map();
     this.generation = 0;
+    this.settle = settle;
+    this.told = null;
     // Views may share a page, and of all radio buttons of one name only one is checked: names first, then the choice.
     const group = `rahf-map-${Math.random().toString(36).slice(2)}`;
     for (const radio of this.root.querySelectorAll("input[type=radio]")) radio.name = group;
     this.root.querySelector("input[type=radio][value=both]").checked = true;
-    this.root.querySelector("input[name=words]").value = words;
+    this.usually(words);
     this.root.querySelector(".rahf-tools").addEventListener("input", () => this.apply());
     this.legend();
     this.clear();
@@ -95,7 +101,18 @@ export class FeedbackView {
   get settings() {
     const read = (name) => Number(this.root.querySelector(`input[name=${name}]`).value);
     const map = this.root.querySelector("input[type=radio]:checked").value;
-    return { map, opacity: read("opacity"), threshold: read("threshold"), words: read("words") };
+    // The slider knows hundredths; where it stands at first it means the weights' own line to the last digit.
+    const words = read("words") === this.notch ? this.usual : read("words");
+    return { map, opacity: read("opacity"), threshold: read("threshold"), words };
+  }
+
+  /** From which probability on words are marked unless the slider is moved. */
+  usually(words) {
+    if (words === this.usual) return;
+    const slider = this.root.querySelector("input[name=words]");
+    slider.value = words;
+    this.usual = words;
+    this.notch = Number(slider.value);
   }
 
   legend() {
@@ -118,6 +135,15 @@ export class FeedbackView {
       bar.style.opacity = [name, "both"].includes(settings.map) ? 1 : 0.25;
     }
     for (const item of this.items.values()) item.apply(settings);
+    this.agree(settings);
+  }
+
+  /** Asks for reasons that fit the sliders; until they arrive the old ones are dimmed. */
+  agree({ threshold, words }) {
+    const fits = !this.told || (this.told.threshold === threshold && this.told.words === words);
+    for (const item of this.items.values()) item.reasons.setAttribute("aria-busy", String(!fits));
+    clearTimeout(this.resting);
+    if (!fits) this.resting = setTimeout(() => this.settle({ threshold, words }), REST);
   }
 
   say(text) {
@@ -127,19 +153,25 @@ export class FeedbackView {
   clear() {
     this.generation++;
     this.items.clear();
+    this.told = null;
     this.root.classList.remove("rahf-ready");
     this.list.replaceChildren(...(this.mode === "one" ? [new Item("one").element] : []));
     this.say("");
     this.apply();
   }
 
-  /** page: {items: [{key, title, picture, maps, scores, segments, reasons, place, value}]}; a later call wins. */
+  /**
+   * page: {items: [{key, title, picture, maps, scores, segments, reasons, place, value}], threshold, words, usual}, the
+   * last three as in PageData; a later call wins.
+   */
   async load(page) {
     const generation = ++this.generation;
     const fresh = page.items.filter((data) => !this.items.has(data.key));
     try {
       const loaded = await Promise.all(fresh.map((data) => Stage.fetch(data)));
       if (generation !== this.generation) return false;
+      this.usually(page.usual);
+      this.told = { threshold: page.threshold, words: page.words };
       this.show(page.items, new Map(fresh.map((data, i) => [data.key, loaded[i]])));
       return true;
     } catch (error) {
