@@ -40,6 +40,7 @@ def test_the_tree_holds_what_the_app_needs_and_no_more(tree: Path) -> None:
     held = files(tree)
     assert {"app.py", "requirements.txt", "README.md", "LICENSE", "ui/static/poke/canvas.js"} <= held
     assert {f"gid/weights/{name}/diffusion_pytorch_model.safetensors" for name in ("denoiser", "renderer")} <= held
+    assert {"rahf/weights/config.json", "rahf/weights/model.safetensors.index.json"} <= held
     assert not [name for name in held if name.startswith(("tests/", "tools/", ".git")) or name.endswith(".pyc")]
     for name in held:
         assert (tree / name).read_bytes() == (ROOT / name).read_bytes()
@@ -59,7 +60,7 @@ def test_no_link_of_its_pages_leads_nowhere(tree: Path) -> None:
 def test_it_starts_from_a_clean_copy_and_answers(tree: Path) -> None:
     before = files(tree)
     found = visit(tree, sys.executable, Measured())
-    assert {"/animate", "/poke"} <= set(found.answers_s)
+    assert set(found.answers_s) == {"/animate", "/poke", "/feedback", "/rank"}
     # What importing leaves: gradio's stubs of the components, and loops compiled once and kept.
     left = {name for name in files(tree) - before if "__pycache__" not in name}
     assert left <= {name for name in left if name.endswith(".pyi")}

@@ -152,7 +152,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: flo
 def ask_app(url: str, photo: Path, feedback: bool = True) -> dict[str, float]:
     """Ask every task of a running app once, through gradio_client, and return the seconds each took.
 
-    ``feedback`` is off where a tree holds no weights for it: then the app says so instead of answering.
+    The picture's folder holds another one to compare it with. ``feedback`` is off where a tree holds no weights for
+    it: then the app says so instead of answering.
 
     Raises RuntimeError if an answer is not what it should be.
     """
@@ -174,8 +175,18 @@ def ask_app(url: str, photo: Path, feedback: bool = True) -> dict[str, float]:
         if not Path(str(motion)).stat().st_size:
             raise RuntimeError("/animate returned an empty motion file")
         check_video(ask("/poke", photo=picture, x=60, y=60, dx=20, dy=0, seconds=1))
-        if feedback and not ask("/feedback", image=picture, prompt="a yellow flower"):
-            raise RuntimeError("/feedback returned nothing")
+        if feedback:
+            prompt = "a yellow flower"
+            found, *pictures = ask("/feedback", image=picture, prompt=prompt)
+            check_feedback(found, prompt)
+            if len(pictures) != 3 or not all(Path(str(path)).stat().st_size for path in pictures):
+                raise RuntimeError(f"/feedback returned {pictures} for the report and two heatmaps")
+            pair = [handle_file(path) for path in sorted(photo.parent.glob("*.jpg"))[:2]]
+            ranked = ask("/rank", images=pair, prompt=prompt)
+            if [row["place"] for row in ranked] != [1, 2] or ranked[0]["value"] < ranked[1]["value"]:
+                raise RuntimeError(f"/rank returned no order of two pictures: {ranked}")
+            for row in ranked:
+                check_feedback(row, prompt)
         client.close()
     return seconds
 
@@ -185,6 +196,13 @@ def check_video(value: object) -> None:
     path = Path(str(value["video"] if isinstance(value, dict) else value))
     if path.read_bytes()[4:8] != b"ftyp":
         raise RuntimeError(f"{path} is no mp4 video")
+
+
+def check_feedback(found: Any, prompt: str) -> None:
+    """Raise RuntimeError unless ``found`` says something of four scores and of every word of the prompt."""
+    told = isinstance(found, dict) and len(found["scores"]) == 4 and len(found["words"]) == len(prompt.split())
+    if not told or not all(0 <= value <= 1 for value in found["scores"].values()):
+        raise RuntimeError(f"that is no feedback: {found}")
 
 
 # -- a fresh environment -----------------------------------------------------------------------------------------------
