@@ -19,14 +19,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
+from urllib.request import Request, urlopen
 
 import gradio as gr
 import pytest
+import torch
 from gradio_client import Client, handle_file
 
 from gid.dynamics import Gesture
 from gid.options import MotionOptions, RenderOptions
 from gid.responses import Response
+from rahf.model import RAHF
+from rahf.predictor import Predictor
+from tests.rahf.conftest import TINY
 from tests.tiny import photo, tiny_pipeline
 from tools.space import free_port, wait_for
 from ui.service import AnimationService
@@ -170,8 +175,6 @@ def test_durations_follow_what_is_asked_for(service: AnimationService, tmp_path:
 
 
 def photo_tensor(width: int, height: int) -> Any:
-    import torch
-
     return torch.zeros(3, height, width)
 
 
@@ -237,10 +240,17 @@ def space(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     if sys.platform != "linux":
         pytest.skip("the platform is Linux")
     home = tmp_path_factory.mktemp("home")
+    weights = tmp_path_factory.mktemp("weights")
+    tiny_pipeline().save_pretrained(weights / "other")
+    torch.manual_seed(0)
+    RAHF(TINY).save_pretrained(weights / "small")
     (home / "cgroup").write_text("0::/space\n")
     environment = {
         **os.environ,
         "HOME": str(home),
+        "GID_MENU": str(weights / "other"),
+        "RAHF_MENU": f"{weights / 'small'};{weights / 'nothing'}",
+        "SPACE_ID": "somebody/demo",
         "SPACES_ZERO_GPU": "true",
         "SPACES_ZERO_DEVICE_API_URL": device.url,
         "ZEROGPU_OFFLOAD_DIR": str(home / "tensors"),
@@ -304,6 +314,66 @@ def test_each_click_borrows_one_gpu(space: tuple[str, Path], device: Device, pic
 
     assert not [call for call in device.calls if call.endswith("?failed")]
     assert device.calls.count("/schedule") == device.calls.count("/release")
+
+
+def choose(url: str, client: Client, menu: str, label: str) -> list[Any]:
+    """Choose from a menu in the client's visit, as the page does: clients are not offered that. What comes back."""
+    config = client.config
+    (component,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == menu]
+    (event,) = [call["id"] for call in config["dependencies"] if [component, "input"] in map(list, call["targets"])]
+    body = {"data": [label], "fn_index": event, "trigger_id": component, "session_hash": client.session_hash}
+    joining = Request(f"{url}gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    urlopen(joining, timeout=60).close()
+    with urlopen(f"{url}gradio_api/queue/data?session_hash={client.session_hash}", timeout=600) as answer:
+        for line in answer:
+            told = json.loads(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
+            if told.get("msg") == "process_completed":
+                assert told["success"], told
+                found: list[Any] = told["output"]["data"]
+                return found
+    raise AssertionError("the stream ended without an answer")
+
+
+def test_weights_are_chosen_without_a_gpu_and_answer_on_one(
+    space: tuple[str, Path], device: Device, picture: Path, tmp_path: Path
+) -> None:
+    url, _ = space
+    client, other = (Client(url, verbose=False, download_files=str(tmp_path / name)) for name in ("a", "b"))
+
+    def ask(visitor: Client, prompt: str) -> dict[str, Any]:
+        answer: dict[str, Any] = visitor.predict(image=handle_file(picture), prompt=prompt, api_name="/feedback")[0]
+        return answer
+
+    device.borrowed.clear()
+    assert choose(url, client, "rahf-weights-menu", "small") == ["small", ""]
+    assert not device.borrowed
+    mine, yours = ask(client, "a red cat"), ask(other, "a red cat")
+    assert (mine["model"], yours["model"]) == ("small", "embedded")
+    assert len(device.borrowed) == 2
+    here = Predictor.from_pretrained("embedded", "cpu").predict(picture, "a red cat")
+    assert yours["scores"] == pytest.approx(here.scores, abs=1e-4)
+    torch.manual_seed(0)
+    small = Predictor(RAHF(TINY)).predict(picture, "a red cat")
+    assert mine["scores"] == pytest.approx(small.scores, abs=1e-4)
+    ask(client, "a red cat")
+    assert len(device.borrowed) == 2, "what is remembered needs no GPU"
+    pair = [handle_file(picture)] * 2
+    rows = client.predict(images=pair, prompt="a blue cat", api_name="/rank")
+    assert [row["place"] for row in rows] == [1, 2]
+    assert len(device.borrowed) == 3, "one click, one GPU"
+
+    label, note = choose(url, client, "rahf-weights-menu", "nothing")
+    assert label == "embedded"
+    assert "restart it" in note
+    assert "The embedded weights answer instead." in note
+
+    device.borrowed.clear()
+    assert choose(url, client, "gid-weights-menu", "other") == ["other", ""]
+    quick = {"photo": handle_file(picture), "seconds": 1, "steps": 1, "size": 128, "seed": 3, "api_name": "/animate"}
+    for visitor in (client, other):
+        assert Path(visitor.predict(**quick)[1]).stat().st_size > 1000
+    assert len(device.borrowed) == 2, "each with the weights it has chosen"
+    assert not [call for call in device.calls if call.endswith("?failed")]
 
 
 # -- nothing touches a GPU while modules are imported -----------------------------------------------------------------

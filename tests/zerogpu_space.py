@@ -1,5 +1,7 @@
 """The app as ZeroGPU runs it: `python -m tests.zerogpu_space PORT LOG`, with the platform's variables set.
 
+GID_MENU and RAHF_MENU name more weights; the page starts with a tiny pipeline and the embedded weights of rahf.
+
 The platform's own package decorates, emulates CUDA before the launch, forks, pickles and carries progress back. Only
 two of its functions are replaced, for lack of a GPU: weights go to main memory where it would move them to the GPU.
 """
@@ -28,8 +30,12 @@ from gradio.queueing import Queue  # noqa: E402
 from spaces.zero.torch import patching  # noqa: E402
 
 from app import create_demo, launch  # noqa: E402
+from gid.loading import KIND as GID  # noqa: E402
+from rahf.loading import KIND as RAHF  # noqa: E402
 from tests.tiny import tiny_pipeline  # noqa: E402
+from ui.feedback_service import FeedbackService  # noqa: E402
 from ui.service import AnimationService  # noqa: E402
+from ui.weights_menu import chosen_service  # noqa: E402
 
 
 def into_memory(callback: Callable[[int], Any] | None = None) -> None:
@@ -64,7 +70,11 @@ def main() -> None:
     pipeline = tiny_pipeline().to("cuda")
     if pipeline.device.type != "cuda":
         raise RuntimeError("the platform's emulation of CUDA is not at work")
-    launch(create_demo(AnimationService(pipeline, "tiny")), server_name="127.0.0.1", server_port=port, quiet=True)
+    motion = chosen_service(AnimationService(pipeline, "tiny"), GID, "cuda")
+    feedback = chosen_service(FeedbackService.load("embedded", "cuda"), RAHF, "cuda")
+    if feedback.predictor is None or feedback.predictor.model.device.type != "cuda":
+        raise RuntimeError(f"the feedback model is not placed: {feedback.problem}")
+    launch(create_demo(motion, feedback), server_name="127.0.0.1", server_port=port, quiet=True)
     while True:  # launched from a script, the server has a thread of its own
         time.sleep(60)
 

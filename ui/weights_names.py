@@ -42,7 +42,8 @@ def may_type(environment: Mapping[str, str] = os.environ) -> bool:
 
 def shown(name: str) -> str:
     """How a name of weights is shown: visitors need no path of this machine."""
-    return Path(name).name if Path(name).expanduser().is_dir() else name
+    path = Path(name).expanduser()
+    return path.name if path.is_absolute() or path.is_dir() else name
 
 
 def fallback_note(name: str, problem: str) -> str:

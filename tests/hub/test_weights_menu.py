@@ -64,6 +64,7 @@ def test_no_path_of_this_machine_is_shown(tmp_path: Path) -> None:
     folder.mkdir()
     assert shown(str(folder)) == "mine"
     assert shown("a/b@v1") == "a/b@v1"
+    assert shown(str(tmp_path / "missing")) == shown("~/missing") == "missing"
     note = fallback_note(str(folder), f"{folder}/config.json is damaged; fetch {Path.home()}/x again")
     assert str(tmp_path) not in note
     assert str(Path.home()) not in note
