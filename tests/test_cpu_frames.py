@@ -101,6 +101,27 @@ def test_a_frame_does_not_depend_on_its_company():
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_a_long_video_decodes_in_few_shapes():
+    """The convolution library keeps memory for every shape it meets, so frames must not each bring their own."""
+    height, width = 320, 448
+    frames = CpuFrames(trained(), photo_of(height, width)[0], torch.full((1, 1, height, width), 2.0))
+    shapes: list[torch.Size] = []
+    frames.decoder.last.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    wanted = []
+    with drawing_threads() as executor:
+        for count in range(1, 12):  # things that jump apart from each other, so that each leaves holes of its own
+            flow = torch.zeros(1, 2, height, width)
+            for thing in range(count):
+                y, x = 20 + 100 * (thing // 4), 20 + 100 * (thing % 4)
+                flow[:, :, y : y + 9, x : x + 9] = 6.5
+            before = len(shapes)
+            frames.render(flow, executor)
+            wanted.append(sum(shape[0] for shape in shapes[before:]))
+    assert len(set(wanted)) > 5
+    assert len(set(shapes)) <= 4
+
+
 def test_guided_flow_is_upsampling_with_the_dead_zone():
     photo = photo_of(50, 71)
     guide = PhotoGuide(photo, 9, 13)

@@ -30,6 +30,7 @@ Array = NDArray[Any]
 
 # Working memory of the frames that are drawn at once.
 _MEMORY = 2**30
+_REGIONS = 8  # decoded at once
 _FILL_LEVELS = 5
 _CHANNELS = 16  # the loops take features in groups of this many
 
@@ -37,6 +38,16 @@ _CHANNELS = 16  # the loops take features in groups of this many
 def compiled_rendering() -> bool:
     """Whether frames can be drawn by compiled loops here."""
     return cpu.kernels() is not None
+
+
+def decoder_batches(count: int) -> list[int]:
+    """Regions to decode together, ``count`` in all: powers of two, so that few shapes of convolution occur.
+
+    The library behind them keeps compiled code and memory for every shape it has seen: with as many regions as happen
+    to be wanted, the memory of a long video would grow.
+    """
+    whole, rest = divmod(count, _REGIONS)
+    return [_REGIONS] * whole + [size for size in (_REGIONS >> bit for bit in range(1, 16)) if size & rest]
 
 
 def decoder_type() -> torch.dtype:
@@ -207,7 +218,10 @@ class CpuFrames:
         pictures = _joined([draft.pictures for draft in drafts], self.dtype)
         levels = range(len(self.features))
         features = [_joined([draft.features[level] for draft in drafts], self.dtype) for level in levels]
-        decoded = self.decoder.decode(pictures, features).float().contiguous()
+        sizes = decoder_batches(len(pictures))
+        decoded = torch.cat(
+            [self.decoder.decode(*part).float() for part in _splits(pictures, features, sizes)]
+        ).contiguous()
         parts = decoded.split([len(draft.regions) for draft in drafts])
 
         def correct(draft: _Draft, part: Tensor) -> None:
@@ -276,6 +290,13 @@ class _Inline(Executor):
 def _joined(parts: list[Array], dtype: torch.dtype) -> Tensor:
     """Regions (n, h, w, C) of several frames as one (N, C, h, w) batch, channels last in memory."""
     return torch.from_numpy(np.concatenate(parts)).to(dtype).permute(0, 3, 1, 2)
+
+
+def _splits(pictures: Tensor, features: list[Tensor], sizes: list[int]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """The batch in parts of the given sizes."""
+    return zip(
+        pictures.split(sizes), map(list, zip(*(level.split(sizes) for level in features), strict=True)), strict=True
+    )
 
 
 def _for_inference(decoder: Decoder, dtype: torch.dtype) -> Decoder:
