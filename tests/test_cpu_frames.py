@@ -119,7 +119,7 @@ def test_a_long_video_decodes_in_few_shapes():
             frames.render(flow, executor)
             wanted.append(sum(shape[0] for shape in shapes[before:]))
     assert len(set(wanted)) > 5
-    assert len(set(shapes)) <= 4
+    assert len(set(shapes)) <= 5  # 1, 2, 4 or 8 tiles, or the whole picture
 
 
 def test_guided_flow_is_upsampling_with_the_dead_zone():
