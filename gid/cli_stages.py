@@ -44,6 +44,7 @@ class TrainGroup(StageGroup):
     stages: typing.ClassVar[dict[str, str]] = {
         "autoencoder": "gid.training.autoencoder:train_autoencoder",
         "envelope": "gid.training.envelope:train_envelope",
+        "stillness": "gid.training.stillness:train_stillness",
         "latents": "gid.training.latents:encode_latents",
         "denoiser": "gid.training.denoiser:train_denoiser",
         "attention": "gid.training.denoiser:train_frequency_attention",

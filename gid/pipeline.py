@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from gid.models.autoencoder import MotionAutoencoder
 from gid.models.denoiser import SpectralDenoiser
 from gid.models.photo_encoder import PhotoEncoder, envelope_from_log
 from gid.models.renderer import Renderer
+from gid.models.stillness import Stillness
 from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization, from_isotropic
 from gid.photo import load_photo
 from gid.precision import autocast
@@ -53,6 +54,7 @@ class GIDPipeline(DiffusionPipeline):
     """One photo in, the spectral volume of its motion out."""
 
     model_cpu_offload_seq = "photo_encoder->denoiser->autoencoder"
+    _optional_components: ClassVar[list[str]] = ["stillness"]
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class GIDPipeline(DiffusionPipeline):
         photo_encoder: PhotoEncoder,
         renderer: Renderer,
         scheduler: SchedulerMixin,
+        stillness: Stillness | None = None,
         scales: tuple = (1.0,) * 16,
         envelope: bool = True,
         motion_area: int = 112 * 64,
@@ -76,6 +79,8 @@ class GIDPipeline(DiffusionPipeline):
             photo_encoder: the condition, and the envelope if it has that head.
             renderer: draws frames; not used to sample motion, kept with the weights it was trained beside.
             scheduler: the noise schedule the denoiser was trained with.
+            stillness: holds pictures of things that do not move still; None lets all move. Needs an encoder with an
+                envelope head on a pretrained trunk.
             scales: K scales of the frequency-adaptive normalization.
             envelope: whether volumes were divided by their envelope.
             motion_area: cells of a volume, near which its sides are chosen by the photo's aspect.
@@ -90,6 +95,7 @@ class GIDPipeline(DiffusionPipeline):
             photo_encoder=photo_encoder,
             renderer=renderer,
             scheduler=scheduler,
+            stillness=stillness,
         )
         self.register_to_config(
             scales=tuple(scales),
@@ -196,7 +202,7 @@ class GIDPipeline(DiffusionPipeline):
     ) -> list[SpectralVolume]:
         height, width = pixels.shape[-2:]
         columns, rows = self.motion_size(width, height)
-        condition, log_envelope = self._condition(pixels, columns, rows)
+        condition, envelope = self._condition(pixels, columns, rows)
         bands = len(self.config.scales)
         shape = (bands, *self._latent_shape(columns, rows))
         latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
@@ -205,7 +211,7 @@ class GIDPipeline(DiffusionPipeline):
         recurrence = torch.Generator().manual_seed(seeds[0])
 
         def decode(clean: Tensor) -> Tensor:
-            return self._decode(clean, len(seeds), log_envelope)
+            return self._decode(clean, len(seeds), envelope)
 
         for position, time in enumerate(scheduler.timesteps):
             for repeat in range(loop_recurrence if loop_guidance > 0 else 1):
@@ -231,13 +237,23 @@ class GIDPipeline(DiffusionPipeline):
         ]
 
     def _condition(self, pixels: Tensor, columns: int, rows: int) -> tuple[Tensor, Tensor | None]:
-        """What the denoiser is shown of a photo (3, H, W), (1, C, rows / 4, columns / 4), and its log envelope."""
+        """What the denoiser is shown of a photo (3, H, W), (1, C, rows / 4, columns / 4), and its envelope or None.
+
+        The denoiser is told the envelope as its head sees it: it learned phases beside that, not beside what is held
+        still afterwards.
+        """
         scale = self.photo_encoder.photo_scale
         photo = F.interpolate(
             pixels[None].to(self.device).float(), (rows * scale, columns * scale), mode="bilinear", antialias=True
         )
-        features = self.photo_encoder(photo.clamp(0, 1))
-        return features.condition.float(), features.log_envelope
+        photo = photo.clamp(0, 1)
+        features = self.photo_encoder(photo)
+        if features.log_envelope is None:
+            return features.condition.float(), None
+        envelope = envelope_from_log(features.log_envelope)
+        if self.stillness is not None:
+            envelope = envelope * self.stillness(self.photo_encoder.trunk, photo)[:, None, None, None]
+        return features.condition.float(), envelope
 
     def _latent_shape(self, columns: int, rows: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of one frequency slice."""
@@ -277,16 +293,16 @@ class GIDPipeline(DiffusionPipeline):
             (gradient,) = torch.autograd.grad(energy, clean)
         return guide(predicted, gradient * alpha, alpha, sigma, weight)
 
-    def _decode(self, latents: Tensor, volumes: int, log_envelope: Tensor | None) -> Tensor:
+    def _decode(self, latents: Tensor, volumes: int, envelope: Tensor | None) -> Tensor:
         """Whitened latents (B*K, 4, h, w) -> coefficients (B, K, 4, 4h, 4w) in fractions of sqrt(width * height)."""
         slices = self.autoencoder.decode_slices(latents).float()
         normalization = FrequencyAdaptiveNormalization(tuple(self.config.scales))
         unit = normalization.denormalize(slices.unflatten(0, (volumes, -1)))
         if not self.config.envelope:
             return unit
-        if log_envelope is None:
+        if envelope is None:
             raise ValueError("these weights divide by the envelope, but their photo encoder has no envelope head")
-        return EnvelopeNormalization().denormalize(unit, envelope_from_log(log_envelope).expand(volumes, -1, -1, -1))
+        return EnvelopeNormalization().denormalize(unit, envelope.expand(volumes, -1, -1, -1))
 
     def _solver(self, name: str, steps: int) -> Any:
         """A fresh scheduler: its state belongs to one call, not to the pipeline."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from gid.data.videos import Pair
-from gid.models.photo_encoder import envelope_from_log
 from gid.pipeline import GIDPipeline
 from gid.spectrum import SpectralVolume
 
@@ -70,11 +69,11 @@ def swaying_in_step(
 
 
 def predicted_envelope(pipeline: GIDPipeline, photo: Tensor) -> Tensor | None:
-    """(h, w) the envelope head's rms displacement, a fraction of sqrt(width * height); None without such a head."""
+    """(h, w) the predicted rms displacement, a fraction of sqrt(width * height); None without an envelope head."""
     columns, rows = pipeline.motion_size(photo.shape[-1], photo.shape[-2])
     with torch.inference_mode(), pipeline._precision():
-        _, log_envelope = pipeline._condition(photo, columns, rows)
-    return None if log_envelope is None else envelope_from_log(log_envelope)[0, 0].float().cpu()
+        _, envelope = pipeline._condition(photo, columns, rows)
+    return None if envelope is None else envelope[0, 0].float().cpu()
 
 
 def ablation_rows(

@@ -16,6 +16,7 @@ from gid.models.autoencoder import MotionAutoencoder
 from gid.models.denoiser import SpectralDenoiser
 from gid.models.photo_encoder import EnvelopeEnsemble, EnvelopeHead, PhotoEncoder
 from gid.models.renderer import Renderer
+from gid.models.stillness import Stillness
 from gid.pipeline import GIDPipeline
 from gid.training.denoiser import noise_scheduler
 from gid.training.latents import load_normalization
@@ -35,6 +36,7 @@ class AssembleConfig:
         renderer: folder of a renderer.
         envelope_run: folders of stage 2 to take the envelope heads from, if others than the denoiser's; all heads found
             are averaged. They must be built alike, on the denoiser's trunk.
+        stillness: folder of stage 2b, if the pipeline is to hold pictures of things still.
         out: folder to write.
         name: what motion files say of the model.
         half: store float16, which halves the files; they are computed in float32 all the same.
@@ -45,6 +47,7 @@ class AssembleConfig:
     renderer: Path
     out: Path
     envelope_run: tuple[Path, ...] = ()
+    stillness: Path | None = None
     name: str = "gid-small"
     half: bool = True
 
@@ -66,6 +69,7 @@ def assemble(config: AssembleConfig) -> Path:
         photo_encoder=encoder,
         renderer=Renderer.from_pretrained(config.renderer),
         scheduler=noise_scheduler(),
+        stillness=None if config.stillness is None else Stillness.from_pretrained(config.stillness / "stillness"),
         scales=normalization.scales,
         envelope=envelope,
         name=config.name,
