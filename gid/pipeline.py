@@ -64,7 +64,7 @@ class GIDPipeline(DiffusionPipeline):
         renderer: Renderer,
         scheduler: SchedulerMixin,
         stillness: Stillness | None = None,
-        scales: tuple = (1.0,) * 16,
+        scales: list[float] | tuple[float, ...] = (1.0,) * 16,
         envelope: bool = True,
         motion_area: int = 112 * 64,
         num_frames: int = 150,

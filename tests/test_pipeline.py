@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file, save_file
 
 from gid.guidance import guide, loop_energy
@@ -107,6 +108,15 @@ def test_more_loop_guidance_lowers_the_loop_energy(pipeline: GIDPipeline, recurr
         volume = pipeline(photo(), steps=4, solver="ddim", loop_guidance=weight, loop_recurrence=recurrence).volumes[0]
         energies.append(float(loop_energy(volume.real[None], volume.num_frames)))
     assert energies[0] > energies[1] > energies[2]
+
+
+def test_loading_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    diffusers_logging.enable_propagation()
+    try:
+        load_pipeline("embedded", "cpu")
+    finally:
+        diffusers_logging.disable_propagation()
+    assert not [record.getMessage() for record in caplog.records if record.name.startswith("diffusers")]
 
 
 def test_saved_pipelines_load_the_same(pipeline: GIDPipeline, tmp_path: Path) -> None:

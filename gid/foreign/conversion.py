@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, VQModel
 
+from commons.hub import HubName
 from commons.state_dicts import CheckpointError, check_keys, read_state_dict
 from gid.foreign.fltwr import AUTOENCODER, FACTOR, LATENTS, FltwrLayout, FltwrPipeline
 from gid.loading import EMBEDDED
 from gid.models.renderer import Renderer
 
 logger = logging.getLogger(__name__)
-
-_ON_THE_HUB = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?(/(?P<subfolder>[\w./-]+))?$")
 
 
 def convert_fltwr(
@@ -80,11 +78,11 @@ def load_autoencoder(source: str) -> VQModel:
     where: dict[str, str | None] = {}
     name = source
     if _is_on_the_hub(source):
-        match = _ON_THE_HUB.match(source)
-        if match is None:
+        hub_name = HubName.parse(source)
+        if hub_name is None:
             raise ValueError(f"autoencoder {source!r} is neither a folder nor owner/repo[@revision][/subfolder]")
-        name = match["repo"]
-        where = {"revision": match["revision"], "subfolder": match["subfolder"]}
+        name = hub_name.repo
+        where = {"revision": hub_name.revision, "subfolder": hub_name.subfolder}
     try:
         model, report = VQModel.from_pretrained(
             name, **{key: value for key, value in where.items() if value}, output_loading_info=True

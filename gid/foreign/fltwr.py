@@ -96,7 +96,7 @@ class FltwrPipeline(GIDPipeline):
         denoiser: UNet2DModel,
         renderer: Renderer,
         scheduler: SchedulerMixin,
-        scales: tuple[float, ...] = DEVIATIONS,
+        scales: list[float] | tuple[float, ...] = DEVIATIONS,
         gain: float = GAIN,
         drift_floor: float | None = 0.05,
         motion_area: int = 256 * 160,
