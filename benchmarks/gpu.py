@@ -22,7 +22,7 @@ from typing import Any
 
 import common
 import torch
-from splatting import inputs, scatter_add_splat
+from splatting import index_add_splat, inputs, scatter_add_splat
 from torch import Tensor
 
 from gid.animate import animate
@@ -32,7 +32,7 @@ from gid.options import RenderOptions
 from gid.photo import load_photo
 from gid.pipeline import load_pipeline
 from gid.spectrum import SpectralVolume
-from gid.splatting import Implementation, Mode, gpu, reference, splat
+from gid.splatting import Implementation, Mode, gpu, splat
 
 EXAMPLE = common.ROOT / "examples" / "dandelion.jpg"
 # A GPU draws in bfloat16 and samples the photo with other rounding.
@@ -155,7 +155,7 @@ def time_splatting(peak: float) -> list[dict[str, Any]]:
         ways = {
             "triton": compiled.weighted_splat,
             "scatter_add": scatter_add_splat,
-            "index_add": reference.weighted_splat,
+            "index_add": index_add_splat,
         }
         for name, function in ways.items():
             with torch.no_grad():
