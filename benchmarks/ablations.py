@@ -2,10 +2,11 @@
 
     gid evaluate CLIPS -o OUT --name "K = 16, as trained"               # with the rows that need no other weights
     gid evaluate CLIPS -o OTHER --weights FOLDER --name "without ..."   # once for each other set of weights
-    python benchmarks/ablations.py OUT OTHER... [--clips VIDEOS] [-o benchmarks/ablations.md]
+    python benchmarks/ablations.py OUT OTHER... [--pairs PAIRS] [--clips VIDEOS]
 
-With --clips, measured trajectories of left-out videos are cut after K bands: what is left out, as a share of the
-displacement and in pixels of a 512-pixel picture.
+With --pairs, what a distance between two spectra is worth: that of real clips from each other. With --clips, measured
+trajectories of left-out videos are cut after K bands: what is left out, as a share of the displacement and in pixels of
+a 512-pixel picture.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gid.data.videos import FPS, NUM_FRAMES, clip_name, clips_in, held_out, scene_of
+from gid.data.videos import FPS, NUM_FRAMES, clip_name, clips_in, held_out, load_pairs, scene_of
 from gid.evaluation.merging import merged, read_report
+from gid.evaluation.spectra import spectra_table
 from gid.flow import FlowConfig, measure, to_volume
 from gid.spectrum import SpectralVolume
 from gid.strength import isotropic
@@ -66,6 +68,7 @@ def truncation_rows(folder: Path, count: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("reports", type=Path, nargs="+", help="folders of gid evaluate; the first gives the baselines")
+    parser.add_argument("--pairs", type=Path, help="folder of measured pairs, for distances between real spectra")
     parser.add_argument("--clips", type=Path, help="folder of the videos themselves, for what a smaller K loses")
     parser.add_argument("--count", type=int, default=5, help="how many scenes of them")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/ablations.md"))
@@ -88,6 +91,17 @@ def main() -> None:
         "unless listed above, without adaptive normalization and without frequency attention: they need weights of",
         "their own, trained and assembled by the commands in weights.md, and one run of `gid evaluate --weights`.",
     ]
+    if options.pairs:
+        text += [
+            "",
+            "## What a perfect spectrum could reach",
+            "",
+            "A photo does not tell how hard the wind blew nor in which band: distances between measured clips, by the",
+            "same measure. A model that knew all that a photo shows would still be about as far from a clip as a like",
+            "scene is.",
+            "",
+            *spectra_table(load_pairs(options.pairs)),
+        ]
     if options.clips:
         text += [
             "",

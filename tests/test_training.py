@@ -11,7 +11,12 @@ from commons.efficientnet import EfficientNetLite0
 from gid.evaluation.metrics import background_leakage
 from gid.models.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from gid.training import envelope as envelope_stage
-from gid.training.autoencoder import AutoencoderTrainingConfig, multi_scale_gradient, train_autoencoder
+from gid.training.autoencoder import (
+    AutoencoderTrainingConfig,
+    fit_normalization,
+    multi_scale_gradient,
+    train_autoencoder,
+)
 from gid.training.common import Run, RunConfig
 from gid.training.dataset import MotionPair, PrepareConfig, PreparedMotion, prepare
 from gid.training.denoiser import DenoiserTrainingConfig, train_denoiser, train_frequency_attention
@@ -71,6 +76,21 @@ def test_shares_decide_what_is_drawn(prepared: Path) -> None:
     assert 0.07 < float((drawn >= 8).float().mean()) < 0.13
     with pytest.raises(ValueError, match="one positive share"):
         Mixture(parts, (1.0,))
+
+
+def test_without_adaptive_normalization_all_bands_share_one_scale(prepared: Path) -> None:
+    rows = Mixture([PreparedMotion(prepared, arrays=("coefficients",))], (1.0,))
+    torch.manual_seed(0)
+    each = fit_normalization(rows, envelope=False, count=12).scales
+    torch.manual_seed(0)
+    shared = fit_normalization(rows, envelope=False, adaptive=False, count=12).scales
+    torch.manual_seed(0)
+    drawn = torch.stack([rows[i]["coefficients"] for i in rows.sampler(12)])[..., ::4, ::4]
+    moving = drawn.abs().amax(dim=(1, 2), keepdim=True).expand_as(drawn) > 0
+    values = drawn.abs()[moving].sort().values
+    assert len(set(shared)) == 1 < len(set(each))
+    assert len(shared) == len(each) == BANDS
+    assert shared[0] == pytest.approx(float(values[round(0.95 * len(values)) - 1]))
 
 
 def test_losses_against_closed_forms() -> None:

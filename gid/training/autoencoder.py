@@ -32,11 +32,13 @@ class AutoencoderTrainingConfig(MixtureRunConfig):
         preset: sizes of the autoencoder.
         slices: random frequency slices taken from each volume of a batch.
         envelope: divide the envelope out first (``small``), or the paper's way without (``False``).
+        adaptive: one scale for each frequency (the paper's adaptive normalization), or the same for all: its ablation.
     """
 
     preset: Literal["paper", "small"] = "small"
     slices: int = 8
     envelope: bool = True
+    adaptive: bool = True
 
 
 def unit_coefficients(coefficients: Tensor, envelope: bool) -> Tensor:
@@ -44,10 +46,17 @@ def unit_coefficients(coefficients: Tensor, envelope: bool) -> Tensor:
     return EnvelopeNormalization().normalize(coefficients)[0] if envelope else coefficients
 
 
-def fit_normalization(dataset: Mixture, envelope: bool, count: int = 300) -> FrequencyAdaptiveNormalization:
-    """Fit the scale of each band to ``count`` rows drawn by share, thinned to every fourth pixel."""
+def fit_normalization(
+    dataset: Mixture, envelope: bool, adaptive: bool = True, count: int = 300
+) -> FrequencyAdaptiveNormalization:
+    """Fit the scale of each band, or one for all, to ``count`` rows drawn by share, thinned to every fourth pixel."""
     rows = (dataset[i]["coefficients"] for i in dataset.sampler(count))
-    return FrequencyAdaptiveNormalization.fit(unit_coefficients(row, envelope)[..., ::4, ::4] for row in rows)
+    thinned = (unit_coefficients(row, envelope)[..., ::4, ::4] for row in rows)
+    if adaptive:
+        return FrequencyAdaptiveNormalization.fit(thinned)
+    volumes = list(thinned)
+    joined = FrequencyAdaptiveNormalization.fit(volume.flatten(0, 1)[None] for volume in volumes)
+    return FrequencyAdaptiveNormalization(joined.scales * volumes[0].shape[0])
 
 
 def multi_scale_gradient(prediction: Tensor, target: Tensor) -> Tensor:
@@ -101,7 +110,7 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     parts = [PreparedMotion(folder, set(config.exclude), arrays=("coefficients",)) for folder in config.data]
     dataset = Mixture(parts, config.shares)
     torch.manual_seed(config.seed)
-    normalization = fit_normalization(dataset, config.envelope)
+    normalization = fit_normalization(dataset, config.envelope, config.adaptive)
     model = MotionAutoencoder.from_preset(MotionAutoencoderConfig.preset(config.preset))
     objective = AutoencoderObjective(model.to(memory_format=torch.channels_last), normalization, config)
     run = Run(config, objective, list(model.parameters()), dataset, dataset.sampler)
