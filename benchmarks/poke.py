@@ -1,10 +1,10 @@
 """What a poke costs: physics and frames in a real browser, a rendered answer on the CPU, each beside a fair peer.
 
-python benchmarks/poke.py [--side 512] [--render]    prints one line a measurement; needs chromium and playwright.
+    python benchmarks/poke.py [--sides 256 512 1024] [--no-render] [--out benchmark-results]
 
-Frame time is the wall clock of one step, both passes and a one-pixel read that waits for them, in software rendering
-(SwiftShader). The peers: scipy's adaptive solver for the physics; numpy and OpenCV for the same frame (sum of modes,
-then a backward warp of the photo, which cannot hide one thing behind another).
+Needs chromium and playwright. Frame time is the wall clock of one step, both passes and a one-pixel read that waits for
+them, in software rendering (SwiftShader). The peers: scipy's adaptive solver for the physics; numpy and OpenCV for the
+same frame (sum of modes, then a backward warp of the photo, which cannot hide one thing behind another).
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import cv2
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from gid.dynamics import Gesture, Simulation  # noqa: E402
-from gid.export import export_page  # noqa: E402
-from gid.modes import ModalModel  # noqa: E402
-from gid.responses import Response, write_response  # noqa: E402
-from tests.swaying import CENTRE, swaying_volume, textured_photo  # noqa: E402
+from gid.dynamics import Gesture, Simulation
+from gid.export import export_page
+from gid.modes import ModalModel
+from gid.pipeline import load_pipeline
+from gid.responses import Response, write_response
+from gid.spectrum import SpectralVolume
+from tests.swaying import CENTRE, swaying_volume, textured_photo
 
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 MEASURE = """() => {
@@ -62,11 +61,6 @@ RATE = """() => new Promise((done) => {
   const first = c.frames, start = performance.now();
   setTimeout(() => done((c.frames - first) / ((performance.now() - start) / 1000)), 4000);
 })"""
-
-
-def report(name: str, value: float, unit: str, note: str = "") -> None:
-    """One line of the result."""
-    sys.stdout.write(f"{name:<44}{value:>10.4g} {unit:<6}{note}\n")
 
 
 def median_time(function: Callable[[], Any], repeats: int = 15) -> float:
@@ -116,55 +110,95 @@ def in_browser(page_html: str) -> dict[str, float]:
         return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=512, help="longer side of the photo in pixels")
-    parser.add_argument("--render", action="store_true", help="also time a rendered 3 s answer with embedded weights")
-    options = parser.parse_args()
-    size = (options.side, options.side * 9 // 16)
-    photo = textured_photo(size)
-    volume = swaying_volume(90, 160, 16, size)
-    page = export_page(photo, volume)
-    report("exported page", len(page) / 1e6, "MB")
+def scene(side: int) -> tuple[torch.Tensor, SpectralVolume]:
+    """A photo of side x 9/16 side pixels and its motion on 160 x 90 cells."""
+    size = (side, side * 9 // 16)
+    return textured_photo(size), swaying_volume(90, 160, 16, size)
 
-    found = in_browser(page)
-    model = ModalModel.from_volume(volume)
+
+def physics_peer(model: ModalModel) -> float:
+    """Milliseconds in which scipy's adaptive solver takes the same step of 1/60 s."""
     simulation = Simulation(model)
     simulation.poke(CENTRE, (0.05, 0.0))
-    start = np.concatenate([simulation.q, simulation.v])
-    count = len(model.omega)
+    start, count = np.concatenate([simulation.q, simulation.v]), len(model.omega)
 
     def slope(_: float, y: np.ndarray) -> np.ndarray:
         return np.concatenate([y[count:], -model.gamma * y[count:] - model.omega**2 * y[:count]])
 
-    peer = median_time(lambda: solve_ivp(slope, (0, 1 / 60), start, rtol=1e-6, atol=1e-9))
-    report("physics, one frame, browser", found["physics"], "ms", f"scipy: {peer / found['physics']:.0f}x as long")
+    return median_time(lambda: solve_ivp(slope, (0, 1 / 60), start, rtol=1e-6, atol=1e-9))
 
+
+def frame_peer(model: ModalModel, photo: torch.Tensor) -> float:
+    """Milliseconds in which numpy and OpenCV sum the modes and warp the photo backwards."""
+    height, width = photo.shape[1:]
     pixels = (photo.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     shapes = model.shapes.astype(np.complex64)
-    base = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), axis=-1).astype(np.float32)
+    base = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    simulation = Simulation(model)
+    simulation.poke(CENTRE, (0.05, 0.0))
 
-    def numpy_frame() -> None:
+    def draw() -> None:
         moved = np.einsum("j,jchw->hwc", simulation.q.astype(np.complex64), shapes).real.astype(np.float32)
-        offset = cv2.resize(moved, size) * max(size)
+        offset = cv2.resize(moved, (width, height)) * max(width, height)
         cv2.remap(pixels, base - offset, np.empty(0), cv2.INTER_LINEAR)
 
-    peer = median_time(numpy_frame)
-    note = f"numpy + OpenCV: {peer / found['frame']:.2f}x as long"
-    report(f"frame at {size[0]}x{size[1]}, median, software GL", found["frame"], "ms", note)
-    report("frame, best", found["best"], "ms")
-    report("frame, processor time", found["cpu"], "ms", "one core; independent of other load")
-    report("frames a second, as shown", found["rate"], "Hz")
+    return median_time(draw)
 
-    if options.render:
-        from gid.pipeline import load_pipeline
 
-        pipeline: Any = load_pipeline("embedded", "cpu")
-        response = Response((Gesture(CENTRE, (0.06, 0.0)),), seconds=3.0)
-        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-            begin = time.perf_counter()
-            write_response(Path(folder) / "poke.mp4", photo, volume, pipeline.renderer, response)
-            report("rendered 3 s answer, 2 cores", time.perf_counter() - begin, "s")
+def answer(side: int, seconds: float) -> float:
+    """Seconds in which a poke is answered by a video of so many seconds, drawn by the embedded renderer."""
+    photo, volume = scene(side)
+    pipeline: Any = load_pipeline("embedded", "cpu")
+    response = Response((Gesture(CENTRE, (0.06, 0.0)),), seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        begin = time.perf_counter()
+        write_response(Path(folder) / "poke.mp4", photo, volume, pipeline.renderer, response)
+        return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Measure, print, write JSON and plot."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024], help="longer sides in pixels")
+    parser.add_argument("--render", action=argparse.BooleanOptionalAction, default=True, help="also rendered answers")
+    options = parser.parse_args()
+    common.start(options)
+    rows: list[dict[str, Any]] = []
+    for side in options.sides:
+        photo, volume = scene(side)
+        page, model = export_page(photo, volume), ModalModel.from_volume(volume)
+        found = in_browser(page)
+        physics, frame = physics_peer(model), frame_peer(model, photo)
+        rows.append(
+            {
+                "side": side,
+                "pixels": photo.shape[1] * photo.shape[2],
+                "page_MB": len(page) / 1e6,
+                "physics_ms": found["physics"],
+                "scipy_over_physics": physics / found["physics"],
+                "frame_ms": found["frame"],
+                "best_frame_ms": found["best"],
+                "processor_ms": found["cpu"],
+                "numpy_and_opencv_ms": frame,
+                "shown_Hz": found["rate"],
+            }
+        )
+    common.logger.info("in a browser, software GL\n%s\n", common.table(rows))
+    answers: list[dict[str, Any]] = []
+    for seconds in (1.5, 3.0, 6.0) if options.render else ():
+        _, peak = common.peak_of(answer, 512, seconds)
+        answers.append({"seconds_of_video": seconds, "seconds": answer(512, seconds), "peak_mb": peak})
+    common.logger.info("rendered answers at 512 pixels\n%s", common.table(answers))
+    common.save(options, "poke", {"browser": rows, "answers": answers})
+    curves = {
+        "browser, software GL": [(row["pixels"], row["frame_ms"]) for row in rows],
+        "numpy and OpenCV": [(row["pixels"], row["numpy_and_opencv_ms"]) for row in rows],
+    }
+    panels = [common.Panel("a frame of a poke; dotted: in proportion", "pixels", "ms", curves, line=True)]
+    if answers:
+        times = {"rendered answer": [(row["seconds_of_video"], row["seconds"]) for row in answers]}
+        panels.append(common.Panel("a poke's answer as a video", "seconds of video", "seconds", times))
+    common.plot(options, "poke", panels)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Panel, Timing, logger, measure, parser, save, start, table
+from common import Panel, Timing, logger, measure, parser, peak_of, save, start, table
 from common import plot as plot_panels
 from rahf_peer import PlainRAHF
 from torch import Tensor, nn
@@ -191,20 +191,29 @@ def smooth_image(side: int) -> Tensor:
     return nn.functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
+def some_images(count: int) -> list[np.ndarray]:
+    """Pictures of noise, 512 pixels wide and high."""
+    return [np.random.default_rng(seed).integers(0, 256, (512, 512, 3), dtype=np.uint8) for seed in range(count)]
+
+
+def one_batch(count: int) -> None:
+    """Whole feedback on so many pictures at once, for the peak of memory."""
+    Predictor(RAHF(preset("small"))).predict_batch(some_images(count), [PROMPT] * count)
+
+
 def growth(repeats: int) -> dict[str, Any]:
-    """Seconds for 1 to 8 images at once with the embedded size: whole, and scores alone."""
+    """Milliseconds for 1 to 8 images at once with the embedded size, whole and scores alone, and the peak of memory."""
     torch.manual_seed(0)
     predictor = Predictor(RAHF(preset("small")))
     rows = []
     for count in (1, 2, 4, 8):
-        images = [np.random.default_rng(seed).integers(0, 256, (512, 512, 3), dtype=np.uint8) for seed in range(count)]
 
-        def run(only: bool, images: list[np.ndarray] = images) -> None:
+        def run(only: bool, images: list[np.ndarray]) -> None:
             predictor.predict_batch(images, [PROMPT] * len(images), scores_only=only)
 
-        row: dict[str, float] = {"images": count}
+        row: dict[str, float] = {"images": count, "peak_mb": peak_of(one_batch, count)[1]}
         for name, only in (("whole", False), ("scores only", True)):
-            timing = measure(partial(run, only), repeats)
+            timing = measure(partial(run, only, some_images(count)), repeats)
             row |= {f"{name} ms": timing.wall_ms, f"{name} processor ms": timing.processor_ms}
         rows.append(row)
     return {"rows": rows}
