@@ -19,6 +19,8 @@ from gid.splatting.reference import METRIC_RANGE, softmax_weight
 
 logger = logging.getLogger(__name__)
 
+# Pixels times groups of channels that a thread should have to do: some 0.2 ms, several times what starting it costs.
+_WORK_PER_THREAD = 40_000
 _ROWS_PER_TASK = 80  # of the backward pass: the targets in their reach stay in the cache
 
 
@@ -32,8 +34,15 @@ def kernels() -> ModuleType | None:
         return None
 
 
-def _run(tasks: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
-    """Run independent tasks on as many threads as torch uses; the first error of any of them is raised here.
+def _threads(features: Tensor, lanes: int) -> int:
+    """How many threads to use: as torch does, but no more than have enough to do."""
+    batch, channels, height, width = features.shape
+    work = batch * height * width * -(-(channels + 1) // lanes)
+    return max(1, min(torch.get_num_threads(), work // _WORK_PER_THREAD))
+
+
+def _run(tasks: list[tuple[Callable[..., None], tuple[Any, ...]]], threads: int) -> None:
+    """Run independent tasks on ``threads`` threads; the first error of any of them is raised here.
 
     Threads live for one call: starting them costs some 50 microseconds, and nothing is left over that a fork could
     break or that two callers would have to share.
@@ -53,7 +62,7 @@ def _run(tasks: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
             except BaseException as error:
                 errors.append(error)
 
-    helpers = [threading.Thread(target=work) for _ in range(min(torch.get_num_threads(), len(tasks)) - 1)]
+    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(tasks)) - 1)]
     for helper in helpers:
         helper.start()
     work()
@@ -70,7 +79,7 @@ def _sums(features: Tensor, flow: Tensor, weight: Tensor, average: bool) -> Tens
     batch, channels, height, width = features.shape
     result = _new((batch, channels + 1, height, width), features)
     arrays = tuple(t.detach().numpy() for t in (features, flow, weight, result))
-    threads = torch.get_num_threads()
+    threads = _threads(features, compiled.LANES)
 
     def fill(first: int, last: int, average: bool) -> None:
         # A task takes several groups of channels, and bands of rows only where there are fewer groups than threads:
@@ -87,7 +96,8 @@ def _sums(features: Tensor, flow: Tensor, weight: Tensor, average: bool) -> Tens
                 for channel_range in pairwise(edges)
                 for top, bottom in pairwise(rows)
                 if top < bottom
-            ]
+            ],
+            threads,
         )
 
     # Averages need the last channel first: its group goes ahead of the others.
@@ -113,14 +123,16 @@ def _gradients(
     given = tuple(t.detach().numpy() for t in (features, flow, weight, result))
     slopes = tuple(t.detach().numpy() for t in upstream)
     results = tuple(t.numpy() for t in gradients)
-    height = features.shape[2]
+    batch, height = features.shape[0], features.shape[2]
+    threads = _threads(features, compiled.LANES)
+    step = max(1, min(_ROWS_PER_TASK, -(-batch * height // threads)))
     _run(
         [
             (compiled.gather_rows, (*given, average, least, *slopes, *results, image, first, min(first + step, height)))
-            for step in (min(_ROWS_PER_TASK, -(-height // torch.get_num_threads())),)
-            for image in range(features.shape[0])
+            for image in range(batch)
             for first in range(0, height, step)
-        ]
+        ],
+        threads,
     )
     return gradients
 
