@@ -17,6 +17,7 @@ from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 
 import gradio as gr
 
+from commons.threads import limit_threads
 from gid.loading import KIND as GID
 from rahf.loading import KIND as RAHF
 from ui import mcp_tools
@@ -72,6 +73,7 @@ def launch(demo: gr.Blocks, **options: Any) -> tuple[Any, str, str]:
 def main() -> None:
     """Load the models and serve the page."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    limit_threads()
     device = os.environ.get("GID_DEVICE", "auto")
     service, said = start_with_menu(AnimationService.load, GID, device)
     feedback, said_too = start_with_menu(FeedbackService.load, RAHF, device)

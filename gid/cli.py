@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from commons.threads import limit_threads
 from gid.cli_convert import convert
 from gid.cli_distances import distances
 from gid.cli_evaluate import evaluate
@@ -55,6 +56,7 @@ def one_sentence(function: Callable[Parameters, Result]) -> Callable[Parameters,
 
     @functools.wraps(function)
     def command(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        limit_threads()
         try:
             return function(*args, **kwargs)
         except (ValueError, OSError) as error:

@@ -65,6 +65,8 @@ def animate_folder(
     if video not in FORMATS:
         raise ValueError(f"format {video!r} is unknown; use one of {', '.join(FORMATS)}")
 
+    pipeline.use_cuda_graphs()  # many photos of few shapes
+
     def load(item: Item) -> tuple[Path, Tensor]:
         return item.path, load_photo(item.path, max_side=render.size)
 

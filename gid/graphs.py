@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,14 +10,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
 _Recording = tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]
 
 
 class Replayed:
     """A function of tensors that records a CUDA graph for each set of shapes and types, and replays it from then on.
 
-    Inputs elsewhere than on a CUDA GPU, or calls that need gradients, go to the function itself. A recording takes
-    three warming calls, so it pays only for a function that is called often with equal shapes.
+    Inputs elsewhere than on a CUDA GPU, or calls that need gradients, go to the function itself; so do all calls after
+    a recording has failed. A recording takes three warming calls, so it pays only for a function that is called often
+    with equal shapes.
 
     Args:
         function: tensors in, one tensor out; nothing in it may depend on the values of its inputs but by computing.
@@ -27,6 +31,7 @@ class Replayed:
         self.function = function
         self.limit = limit
         self._recordings: OrderedDict[tuple[object, ...], _Recording] = OrderedDict()
+        self._failed = False
         self._lock = threading.Lock()  # two callers would share the recorded inputs
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -36,8 +41,17 @@ class Replayed:
         autocast = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         key = (autocast, *((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs))
         with self._lock:
+            if self._failed:
+                return self.function(*inputs)
             if key not in self._recordings:
-                self._recordings[key] = self._record(inputs)
+                try:
+                    self._recordings[key] = self._record(inputs)
+                except torch.cuda.OutOfMemoryError:
+                    raise
+                except RuntimeError as error:
+                    logger.warning("cannot be recorded as a CUDA graph, called each time instead: %s", error)
+                    self._failed = True
+                    return self.function(*inputs)
             self._recordings.move_to_end(key)
             while len(self._recordings) > self.limit:
                 self._recordings.popitem(last=False)

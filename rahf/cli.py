@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from commons.threads import limit_threads
+
 from .cli_hub import push
 from .cli_options import Device, Half, Precision, Weights
 from .cli_stages import evaluate, pack, recognize, sprites, train
@@ -25,6 +27,7 @@ def _explained(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
+        limit_threads()
         try:
             return command(*args, **kwargs)
         except (ValueError, FileNotFoundError, FileExistsError) as error:
