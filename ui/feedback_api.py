@@ -12,7 +12,7 @@ from rahf.feedback import THRESHOLD
 from ui.errors import explained
 from ui.feedback_results import Thresholds
 from ui.feedback_service import MOST_PICTURES, FeedbackService
-from ui.photo_input import PhotoInput
+from ui.photo_input import PhotoInput, PicturesInput
 
 FAILED = "There is no feedback"
 NO_PICTURE = "There is no picture yet. Upload one, paste one, or click an example below."
@@ -88,7 +88,7 @@ def build_endpoints(service: FeedbackService, picture: PhotoInput, prompt: gr.Te
     gr.Button(visible=False).click(
         feedback, [picture, prompt, *thresholds], [*answers, *pictures], api_name="feedback", **shared
     )
-    several = gr.File(file_count="multiple", type="filepath", visible=False, label="images")
+    several = PicturesInput(visible=False, label="images")
     weights = [number(name, 1, None) for name in SCORES]
     gr.Button(visible=False).click(
         rank,
