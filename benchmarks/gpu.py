@@ -15,7 +15,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,13 @@ MODES: tuple[Mode, ...] = ("sum", "average", "linear", "softmax")
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("triton", "torch")
 
 
-def check_splatting(device: str) -> list[dict[str, Any]]:
+SHAPES = ((1, 1, 16, 16), (2, 3, 37, 53), (1, 4, 320, 512), (3, 17, 64, 96), (1, 64, 320, 512))
+
+
+def check_splatting(device: str, shapes: Sequence[tuple[int, int, int, int]] = SHAPES) -> list[dict[str, Any]]:
     """Largest difference of Triton from plain torch in float64, relative to the largest value, by case and tensor."""
     rows = []
-    for batch, channels, height, width in (
-        (1, 1, 16, 16),
-        (2, 3, 37, 53),
-        (1, 4, 320, 512),
-        (3, 17, 64, 96),
-        (1, 64, 320, 512),
-    ):
+    for batch, channels, height, width in shapes:
         for mode in MODES:
             for layout in ("contiguous", "channels last", "half"):
                 features, flow, metric = (t.detach() for t in inputs(channels, height, width, device))

@@ -214,7 +214,11 @@ def _tables(name: str, record: Record) -> list[list[Record]]:
         return [record["frame"], errors, record["growth"]]
     if name == "motion":
         growth = record["growth"]
-        return [record["schedules"], [row for row in growth if "peak_mb" in row]]
+        error = {
+            "quantity": "motion: relative difference from float32",
+            "value": record["relative_difference_from_float32"],
+        }
+        return [record["schedules"], [error], [row for row in growth if "peak_mb" in row]]
     if name == "poke":
         return [record["browser"], record["answers"]]
     return [record["rows"]]

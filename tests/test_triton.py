@@ -9,6 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +52,32 @@ def test_forward_and_gradients_equal_the_reference():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "equal"
+
+
+@needs_triton
+def test_the_checks_made_on_a_gpu_pass_in_the_interpreter():
+    program = """
+import sys
+sys.path.insert(0, "benchmarks")
+from gpu import check_splatting
+
+rows = check_splatting("cpu", [(2, 3, 6, 8)])
+assert len(rows) == 3 * (3 + 3 + 4 + 4), len(rows)
+assert all(row["equal"] for row in rows), rows
+print("equal")
+"""
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "equal"
