@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--skip", nargs="+", choices=RUNS, default=[], help="leave these out")
     parser.add_argument("--threads", type=int, help="torch threads of each")
     parser.add_argument("--machine", help="what the page calls the machine (default: its processor's name)")
+    parser.add_argument("--note", default="", help="a sentence about the circumstances, put into the page")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def main() -> None:
         if done.returncode:
             failed.append(name)
     if options.docs is not None:
-        common.logger.info("written: %s", page.write(options.out, options.docs, options.machine))
+        common.logger.info("written: %s", page.write(options.out, options.docs, options.machine, options.note))
     if failed:
         common.logger.error("failed: %s; what they print is above", ", ".join(failed))
         sys.exit(1)

@@ -15,8 +15,8 @@ Points = Sequence[tuple[float, float]]
 
 INTRODUCTION = """# Speed
 
-{machine}, {threads} threads, torch {torch}. Every ratio is between runs of one process on the same inputs; times are
-wall-clock times, the least of several runs. Written by
+Measured on {machine}, {threads} threads, torch {torch}. Every ratio is between runs of one process on the same inputs;
+times are wall-clock times, the least of several runs. Written by
 
 ```sh
 python benchmarks/all.py -o benchmark-results --docs docs
@@ -76,7 +76,7 @@ SECTIONS = {
 }
 
 
-def write(results: Path, docs: Path, machine: str | None = None) -> Path:
+def write(results: Path, docs: Path, machine: str | None = None, note: str = "") -> Path:
     """Write ``docs/speed.md`` and its pictures, ``docs/speed/*.webp``, from the results that are there.
 
     Raises ValueError if none is.
@@ -86,7 +86,7 @@ def write(results: Path, docs: Path, machine: str | None = None) -> Path:
         raise ValueError(f"{results} holds no result; run benchmarks/all.py without --only first")
     first = dict(next(iter(found.values()))["machine"])
     first["machine"] = machine or first["processor"]
-    parts = [INTRODUCTION.format(**first), _asked(found)]
+    parts = [INTRODUCTION.format(**first), *([note] if note else []), _asked(found)]
     folder = docs / "speed"
     folder.mkdir(parents=True, exist_ok=True)
     for name, record in found.items():
