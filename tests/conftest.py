@@ -26,6 +26,16 @@ def app_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny weights of gid, for commands; nobody changes it."""
+    from tests.tiny import tiny_pipeline
+
+    folder = tmp_path_factory.mktemp("weights")
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small photo on disk."""
     from tests.tiny import photo

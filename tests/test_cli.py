@@ -13,14 +13,7 @@ from typer.testing import CliRunner, Result
 from gid.cli import app
 from gid.cli_stages import DataGroup, StageGroup, TrainGroup, attribute_help
 from gid.spectrum import SpectralVolume
-from tests.tiny import photo, tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    tiny_pipeline().save_pretrained(folder)
-    return folder
+from tests.tiny import photo
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 from commons.folders import PARTIAL, Item, Processes, Summary, Task, find_items, work_through
 from gid.cli import app
 from gid.spectrum import SpectralVolume
-from tests.tiny import photo, tiny_pipeline
+from tests.tiny import photo
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -184,13 +184,6 @@ def test_leavings_of_dead_processes_are_swept(tmp_path: Path, alone: Processes) 
 
 
 # `gid animate FOLDER`.
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    tiny_pipeline().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
