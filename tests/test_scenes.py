@@ -135,6 +135,15 @@ def test_shards_round_trip_and_resume(tmp_path: Path) -> None:
         assert torch.equal(before.coefficients, after.coefficients)
 
 
+def test_only_the_kinds_asked_for_are_drawn(tmp_path: Path) -> None:
+    (path,) = write_shards(tmp_path, 4, SMALL, workers=1, kinds=("candles", "cords"))
+    shard = read_shard(path)
+    assert set(shard.kinds) <= {"candles", "cords"}
+    assert shard.config.kinds == ("candles", "cords")
+    with pytest.raises(ValueError, match="unknown"):
+        write_shards(tmp_path / "other", 1, SMALL, workers=1, kinds=("volcanoes",))
+
+
 def test_machines_share_the_shards_out(tmp_path: Path) -> None:
     first = write_shards(tmp_path, 3, SMALL, shard_size=1, workers=1, machine=0, machines=2)
     second = write_shards(tmp_path, 3, SMALL, shard_size=1, workers=1, machine=1, machines=2)

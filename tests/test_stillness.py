@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from scipy.optimize import minimize
 from torch import nn
 
 from commons.efficientnet import EfficientNetLite0
+from gid.data.scenes import SceneConfig
+from gid.data.shards import write_shards
 from gid.models.stillness import Stillness, late_norm_channels
 from gid.normalization import envelope_of, to_isotropic
 from gid.pipeline import GIDPipeline, load_pipeline
@@ -165,6 +168,14 @@ def test_training_tells_dark_pictures_from_bright_ones(tmp_path: Path, monkeypat
     unseen = [shown((noise[i] + level) / 255)[None] for i, level in enumerate((200, 20))]
     scores = [float(model.score(model.features(random, pixels))) for pixels in unseen]
     assert scores[0] > 0 > scores[1]
+    # Scenes are told apart from photographs; a small flame is motion enough.
+    small = SceneConfig(width=128, height=64, num_bands=8)
+    (shard,) = write_shards(tmp_path / "rare", 3, small, workers=1, kinds=("candles",))
+    assert all(amplitude > stage.STILL_SCENE for _, _, amplitude in stage._scenes(shard, 0))
+    with_scenes = replace(config, out=tmp_path / "scenes", rare=(tmp_path / "rare",))
+    train_stillness(with_scenes)
+    report = json.loads((tmp_path / "scenes" / "report.json").read_text())
+    assert (report["moving"], report["still"], report["scenes"]) == (6, 6, 3)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no photograph in"):
         train_stillness(StillnessTrainingConfig(tmp_path / "out", tmp_path / "empty", tmp_path / "still"))

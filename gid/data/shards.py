@@ -92,6 +92,7 @@ def write_shards(
     machine: int = 0,
     machines: int = 1,
     cutouts: Path | None = None,
+    kinds: tuple[str, ...] = (),
 ) -> list[Path]:
     """Generate ``num_scenes`` scenes from ``seed`` on; finished shards are skipped, so a broken run resumes.
 
@@ -107,6 +108,7 @@ def write_shards(
         machine: number of this machine.
         machines: how many share the work.
         cutouts: folder of photographic cut-outs to paste scenes together from; drawn scenes without.
+        kinds: only these kinds of scenes; all, by their weights, without.
 
     Returns:
         The files of this machine's shards, whether made now or found.
@@ -117,6 +119,8 @@ def write_shards(
     config = config or SceneConfig()
     if cutouts is not None:
         config = replace(config, cutouts=str(cutouts))
+    if kinds:
+        config = replace(config, kinds=tuple(kinds))
     for name, value in (
         ("num_scenes", num_scenes),
         ("shard_size", shard_size),

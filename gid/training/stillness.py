@@ -28,7 +28,7 @@ from gid.photo import load_photo
 logger = logging.getLogger(__name__)
 MOTION_AREA = 112 * 64  # photos are shown at four times the motion's size, as in the pipeline
 MULTIPLE = 16
-STILL_SCENE = 2e-4  # mean rms displacement under which a scene stands still
+STILL_SCENE = 1e-3  # rms displacement that no pixel of a still scene reaches; a flame is small, but moves
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class StillnessTrainingConfig:
         still: folder of photographs of things, buildings, bare land.
         clips: folder of measured clips; those of the test split are left out.
         scenes: folders of scene shards.
+        rare: folders of scene shards that show what no photograph of the set does (candles, lanterns, cloth): all of
+            their scenes are taken.
         per_shard: scenes taken of each shard, spread evenly.
         scene_weight: of a scene, beside a photograph's 1.
         decay: weight of the squared norm, features in units of 15 standard deviations.
@@ -53,6 +55,7 @@ class StillnessTrainingConfig:
     still: Path
     clips: Path | None = None
     scenes: tuple[Path, ...] = ()
+    rare: tuple[Path, ...] = ()
     per_shard: int = 14
     scene_weight: float = 0.25
     decay: float = 1e-4
@@ -162,15 +165,21 @@ def _rows(config: StillnessTrainingConfig, model: Stillness, trunk: EfficientNet
         for pair in pairs:
             if pair.clip not in left_out:
                 yield row(pair.scene, pair.photo.float() / 255, True)
-    for path in [path for folder in config.scenes for path in sorted(folder.glob("*.safetensors"))]:
-        with safe_open(path, framework="pt") as shard:
-            photos, volumes = shard.get_slice("photos"), shard.get_slice("coefficients")
-            count = photos.get_shape()[0]
-            for index in range(0, count, max(1, count // config.per_shard)):
-                motion = volumes[index : index + 1][0].float()
-                amplitude = float((2 * motion[1:].square().sum((0, 1))).sqrt().mean())
-                photo = photos[index : index + 1][0].float() / 255
+    for folders, per_shard in ((config.scenes, config.per_shard), (config.rare, 0)):
+        for path in [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]:
+            for index, photo, amplitude in _scenes(path, per_shard):
                 yield row(f"{path.stem}-{index}", photo, amplitude > STILL_SCENE, config.scene_weight)
+
+
+def _scenes(path: Path, count: int) -> Iterator[tuple[int, Tensor, float]]:
+    """Number, photo and largest rms displacement of ``count`` scenes of a shard, spread evenly; of all for 0."""
+    with safe_open(path, framework="pt") as shard:
+        photos, volumes = shard.get_slice("photos"), shard.get_slice("coefficients")
+        total = photos.get_shape()[0]
+        for index in range(0, total, max(1, total // count) if count else 1):
+            motion = volumes[index : index + 1][0].float()
+            amplitude = float((2 * motion[1:].square().sum((0, 1))).sqrt().max())
+            yield index, photos[index : index + 1][0].float() / 255, amplitude
 
 
 def shown(photo: Tensor) -> Tensor:
