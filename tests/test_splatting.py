@@ -148,6 +148,20 @@ def test_the_kernel_equals_the_reference_with_gradients(mode, channels):
         torch.testing.assert_close(ours, reference.float(), rtol=1e-3, atol=limit)
 
 
+@pytest.mark.skipif("numba" not in IMPLEMENTATIONS, reason="numba is not installed")
+def test_exponentials_are_exact_to_single_precision():
+    values = torch.cat(
+        [torch.linspace(-60, 0, 4001), -torch.logspace(-8, 1.5, 999), torch.tensor([0.0, -float("inf")])]
+    )
+    found = np.empty(len(values), np.float32)
+    kernels = cpu.kernels()
+    assert kernels is not None
+    kernels.exponentials((values + 3).numpy(), 3.0, -50.0, found)
+    shifted = (values + 3) - 3  # what is left of the values after rounding
+    np.testing.assert_allclose(found, np.exp(shifted.clamp(min=-50).double().numpy()), rtol=3e-7)
+    assert found[-2] == 1
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_half_precision_features_keep_exact_coordinates(implementation):
     features = torch.zeros(1, 1, 1, 600, dtype=torch.bfloat16)

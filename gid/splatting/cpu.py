@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -187,7 +188,21 @@ def average_splat(features: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
     return _AverageSplat.apply(features, flow, weight, torch.Tensor.detach, 0.0)
 
 
+def _softmax_weight(metric: Tensor) -> Tensor:
+    """:func:`gid.splatting.reference.softmax_weight` in one pass where nothing stands in the way."""
+    compiled = kernels()
+    assert compiled is not None
+    values = metric.detach().contiguous().flatten(1).numpy()
+    tops = values.max(1)
+    if metric.dtype != torch.float32 or not np.isfinite(tops).all():  # NaN counts as the largest here
+        return softmax_weight(metric)
+    weight = torch.empty(metric.shape)
+    for row, top, target in zip(values, tops, weight.flatten(1).numpy(), strict=True):
+        compiled.exponentials(row, top, -METRIC_RANGE, target)
+    return weight
+
+
 def softmax_splat(features: Tensor, flow: Tensor, metric: Tensor) -> Tensor:
     """:func:`average_splat` weighted by :func:`gid.splatting.reference.softmax_weight` of a metric (B, 1, H, W)."""
-    least = float(torch.tensor(-METRIC_RANGE, dtype=metric.dtype).exp())
-    return _AverageSplat.apply(features, flow, metric, softmax_weight, least)
+    least = math.exp(-METRIC_RANGE) * (1 + 1e-5)  # a weight that is held there may be off by its last bit
+    return _AverageSplat.apply(features, flow, metric, _softmax_weight, least)

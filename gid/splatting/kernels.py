@@ -9,6 +9,7 @@ targets by vector instructions; blocks of LANES x LANES values are transposed in
 
 from __future__ import annotations
 
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,36 @@ import numpy as np
 from gid.splatting.vectors import LANES, compiled, gather_lanes, spread_to_four, sum_lanes, transpose_block
 
 Array = np.ndarray[Any, Any]
+
+
+# ln 2 in two parts, the first of so few bits that small multiples of it are exact; and 1 / k! for the series of e^x.
+_LOG2_HIGH = np.float32(0.693359375)
+_LOG2_LOW = np.float32(np.log(2) - 0.693359375)
+_INVERSE_LOG2 = np.float32(1 / np.log(2))
+_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / factorial(k)) for k in range(2, 8))
+_ONE, _HALF = np.float32(1), np.float32(0.5)
+
+
+@compiled
+def exponentials(values: Array, top: float, least: float, result: Array) -> None:
+    """``exp(max(values - top, least))`` of flat float32 arrays to 3e-7, for values up to top and least above -80.
+
+    With e^x = 2^n e^r and |r| at most ln 2 / 2, a series of degree 7 does; written so that it becomes vectors.
+    """
+    powers = np.empty(values.shape[0], np.int32)
+    scale = powers.view(np.float32)
+    low, base = np.float32(least), np.float32(top)
+    for x in range(values.shape[0]):
+        t = values[x] - base
+        t = t if t > low else low
+        n = np.floor(t * _INVERSE_LOG2 + _HALF)
+        r = t - n * _LOG2_HIGH
+        r = r - n * _LOG2_LOW
+        series = _C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7)))
+        result[x] = _ONE + r * (_ONE + r * (_C2 + r * series))
+        powers[x] = (np.int32(n) + np.int32(127)) << np.int32(23)  # the bits of 2^n
+    for x in range(values.shape[0]):
+        result[x] *= scale[x]
 
 
 @compiled
