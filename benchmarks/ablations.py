@@ -87,9 +87,10 @@ def main() -> None:
         "",
         report.markdown().partition("Rendered loops:")[0].rstrip(),
         "",
-        "Rows not here: K = 24 as trained (the weights have 16 bands, and so had the model that made the clips) and,",
-        "unless listed above, without adaptive normalization and without frequency attention: they need weights of",
-        "their own, trained and assembled by the commands in weights.md, and one run of `gid evaluate --weights`.",
+        "*Without frequency attention*, where listed, is the same denoiser before that stage, one seed. Rows not here:",
+        "K = 24 as trained (the weights have 16 bands, and so had the model that made the clips) and, unless listed",
+        "above, without adaptive normalization (`gid train autoencoder --no-adaptive` and the stages after it): they",
+        "need weights of their own, made by the commands in weights.md, and one run of `gid evaluate` each.",
     ]
     if options.pairs:
         text += [
