@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import logging
 import math
@@ -46,29 +47,35 @@ def _run(tasks: list[tuple[Callable[..., None], tuple[Any, ...]]], threads: int)
     """Run independent tasks on ``threads`` threads; the first error of any of them is raised here.
 
     Threads live for one call: starting them costs some 50 microseconds, and nothing is left over that a fork could
-    break or that two callers would have to share.
+    break or that two callers would have to share. The caller's thread does whatever the others have not begun, and
+    waits only for what they have: on a busy machine they may come late.
     """
-    pending = iter(tasks)
-    lock = threading.Lock()
+    queue = list(reversed(tasks))
+    running = 0
+    lock, idle = threading.Lock(), threading.Event()
     errors: list[BaseException] = []
 
     def work() -> None:
-        while not errors:
+        nonlocal running
+        while True:
             with lock:
-                task = next(pending, None)
-            if task is None:
-                return
+                if errors or not queue:
+                    return
+                function, arguments = queue.pop()
+                running += 1
             try:
-                task[0](*task[1])
+                function(*arguments)
             except BaseException as error:
                 errors.append(error)
+            with lock:
+                running -= 1
+                if running == 0 and (errors or not queue):
+                    idle.set()
 
-    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(tasks)) - 1)]
-    for helper in helpers:
-        helper.start()
+    for _ in range(min(threads, len(tasks)) - 1):
+        _thread.start_new_thread(work, ())  # `threading` would wait until it runs
     work()
-    for helper in helpers:
-        helper.join()
+    idle.wait()
     if errors:
         raise errors[0]
 
