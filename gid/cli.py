@@ -48,6 +48,7 @@ Steps = Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")]
 Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 1 to 20.")]
 Solver = Annotated[str, typer.Option(help="dpm, or ddim.")]
 LoopGuidance = Annotated[float, typer.Option(help="Guide the motion towards closing; 0 is off. Needs --solver ddim.")]
+HoldStill = Annotated[bool, typer.Option(help="Let pictures of things that do not move, such as a cup, hardly move.")]
 MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
 
 
@@ -127,6 +128,7 @@ def animate(
     guidance: Guidance = MotionOptions.guidance,
     solver: Solver = MotionOptions.solver,
     loop_guidance: LoopGuidance = MotionOptions.loop_guidance,
+    hold_still: HoldStill = MotionOptions.hold_still,
     size: Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 1920.")] = 512,
     weights: Weights = "embedded",
     motion_in: Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")] = None,
@@ -140,7 +142,7 @@ def animate(
     A folder may be interrupted and started again: what is there already is skipped. Photos that cannot be used are
     listed in failures.jsonl at the end, with the reason.
     """
-    motion = MotionOptions(seed, steps, guidance, solver, loop_guidance)
+    motion = MotionOptions(seed, steps, guidance, solver, loop_guidance, hold_still)
     render = RenderOptions(frames, fps, strength_from_text(strength), speed, loop, size)
     if photo.is_dir():
         if motion_in is not None or motion_out is not None:
@@ -205,11 +207,12 @@ def motion(
     guidance: Guidance = MotionOptions.guidance,
     solver: Solver = MotionOptions.solver,
     loop_guidance: LoopGuidance = MotionOptions.loop_guidance,
+    hold_still: HoldStill = MotionOptions.hold_still,
     weights: Weights = "embedded",
     device: Device = "auto",
 ) -> None:
     """Predict how a photo would move and write it as a motion file."""
-    options = MotionOptions(seed, steps, guidance, solver, loop_guidance)
+    options = MotionOptions(seed, steps, guidance, solver, loop_guidance, hold_still)
 
     from gid.jobs import check_output, predict_motion
     from gid.photo import load_photo

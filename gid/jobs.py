@@ -66,6 +66,7 @@ def predict_motion(
         guidance_scale=options.guidance,
         solver=options.solver,
         loop_guidance=options.loop_guidance,
+        hold_still=options.hold_still,
         callback=progress,
     )
     return output.volumes[0]

@@ -59,7 +59,8 @@ class MotionOptions(_Checked):
 
     ``seed`` chooses one of the possible motions, ``steps`` are diffusion steps, ``guidance`` is the scale w of
     classifier-free guidance and ``loop_guidance`` the weight u of motion self-guidance (the paper's equation 5), which
-    needs ``solver="ddim"``.
+    needs ``solver="ddim"``. ``hold_still`` lets pictures of things that do not move, such as a cup, hardly move; only
+    weights that know such things heed it.
     """
 
     seed: int = 0
@@ -67,6 +68,7 @@ class MotionOptions(_Checked):
     guidance: float = 1.0
     solver: str = "dpm"
     loop_guidance: float = 0.0
+    hold_still: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

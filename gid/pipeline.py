@@ -126,6 +126,7 @@ class GIDPipeline(DiffusionPipeline):
         solver: str = "dpm",
         loop_guidance: float = 0.0,
         loop_recurrence: int = 2,
+        hold_still: bool = True,
         callback: Callable[[int, int], None] | None = None,
     ) -> GIDOutput:
         """Sample the motion of photos.
@@ -140,6 +141,7 @@ class GIDPipeline(DiffusionPipeline):
             solver: ``dpm`` (DPM-Solver++ of second order, for few steps) or ``ddim``.
             loop_guidance: u of equation 5; 0 is off, 200 is the paper's. Needs ``solver="ddim"``.
             loop_recurrence: how often each step is repeated under loop guidance.
+            hold_still: let pictures of things that do not move hardly move, if the weights know such things.
             callback: called with (steps done, steps in all).
 
         Returns:
@@ -172,6 +174,7 @@ class GIDPipeline(DiffusionPipeline):
                     self._solver(solver, steps),
                     loop_guidance,
                     loop_recurrence,
+                    hold_still,
                     step_done,
                 )
         return GIDOutput(volumes=volumes)
@@ -198,11 +201,12 @@ class GIDPipeline(DiffusionPipeline):
         scheduler: Any,
         loop_guidance: float,
         loop_recurrence: int,
+        hold_still: bool,
         step_done: Callable[[], None],
     ) -> list[SpectralVolume]:
         height, width = pixels.shape[-2:]
         columns, rows = self.motion_size(width, height)
-        condition, envelope = self._condition(pixels, columns, rows)
+        condition, envelope = self._condition(pixels, columns, rows, hold_still)
         bands = len(self.config.scales)
         shape = (bands, *self._latent_shape(columns, rows))
         latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
@@ -236,7 +240,9 @@ class GIDPipeline(DiffusionPipeline):
             for volume, s in zip(coefficients, seeds, strict=True)
         ]
 
-    def _condition(self, pixels: Tensor, columns: int, rows: int) -> tuple[Tensor, Tensor | None]:
+    def _condition(
+        self, pixels: Tensor, columns: int, rows: int, hold_still: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """What the denoiser is shown of a photo (3, H, W), (1, C, rows / 4, columns / 4), and its envelope or None.
 
         The denoiser is told the envelope as its head sees it: it learned phases beside that, not beside what is held
@@ -251,7 +257,7 @@ class GIDPipeline(DiffusionPipeline):
         if features.log_envelope is None:
             return features.condition.float(), None
         envelope = envelope_from_log(features.log_envelope)
-        if self.stillness is not None:
+        if hold_still and self.stillness is not None:
             envelope = envelope * self.stillness(self.photo_encoder.trunk, photo)[:, None, None, None]
         return features.condition.float(), envelope
 

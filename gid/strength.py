@@ -56,16 +56,27 @@ def automatic_strength(volume: SpectralVolume, natural: NaturalMotion | None = N
     1 for a volume in which nothing moves.
     """
     rules = natural or NaturalMotion()
-    amplitude, share = moving_amplitude(volume)
-    if amplitude <= 0:
+    ratio = natural_ratio(volume, rules)
+    if ratio <= 0:
         return 1.0
-    ratio = amplitude / (rules.amplitude * share**rules.exponent)
     strength = min(max(ratio**-rules.trust, rules.lowest), rules.highest)
     if strength > 1:
         # From "a still picture" to "a faint motion" without a jump: photos must not flip between the two.
         certain = min(max((ratio / rules.stills - 1) / 1.0, 0.0), 1.0)
         strength = 1 + (strength - 1) * certain
     return min(strength, maximum_strength(volume, rules))
+
+
+def hardly_moves(volume: SpectralVolume, natural: NaturalMotion | None = None) -> bool:
+    """Whether a motion is so faint beside measured clips that its picture stands still, as far as one can see."""
+    rules = natural or NaturalMotion()
+    return natural_ratio(volume, rules) < rules.stills
+
+
+def natural_ratio(volume: SpectralVolume, rules: NaturalMotion) -> float:
+    """A motion's amplitude over that of measured clips which move in as much of the picture; 0 if nothing moves."""
+    amplitude, share = moving_amplitude(volume)
+    return amplitude / (rules.amplitude * share**rules.exponent) if amplitude > 0 else 0.0
 
 
 def maximum_strength(volume: SpectralVolume, natural: NaturalMotion | None = None) -> float:

@@ -52,7 +52,18 @@ def test_only_documented_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(endpoints) == {"/animate", "/poke"}
     parameters = {entry["parameter_name"]: entry for entry in endpoints["/animate"]["parameters"]}
-    assert list(parameters) == ["photo", "strength", "speed", "seconds", "loop", "seed", "steps", "guidance", "size"]
+    assert list(parameters) == [
+        "photo",
+        "strength",
+        "speed",
+        "seconds",
+        "loop",
+        "seed",
+        "steps",
+        "guidance",
+        "size",
+        "hold_still",
+    ]
     assert parameters["strength"]["parameter_default"] is None, "left out, the natural strength is chosen"
     assert parameters["strength"]["parameter_has_default"]
     assert parameters["seconds"]["parameter_default"] == 5

@@ -133,6 +133,14 @@ def test_the_pipeline_scales_the_envelope_by_it(tmp_path: Path) -> None:
     assert held_still(plain, 3.0)(photo(), steps=2).volumes[0].coefficients.equal(free.coefficients)
 
 
+def test_whoever_wants_a_still_thing_to_sway_may() -> None:
+    plain = tiny_pipeline()
+    free = plain(photo(), steps=2).volumes[0].coefficients
+    held = held_still(plain, -2.5)
+    assert torch.equal(held(photo(), steps=2, hold_still=False).volumes[0].coefficients, free)
+    assert not torch.allclose(held(photo(), steps=2).volumes[0].coefficients, free)
+
+
 def test_it_is_saved_and_loaded_and_may_be_missing(tmp_path: Path) -> None:
     held = held_still(tiny_pipeline(), -2.0)
     held.save_pretrained(tmp_path / "held")

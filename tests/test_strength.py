@@ -15,8 +15,10 @@ from gid.spectrum import SpectralVolume
 from gid.strength import (
     NaturalMotion,
     automatic_strength,
+    hardly_moves,
     maximum_strength,
     moving_amplitude,
+    natural_ratio,
     resolve,
     steepest_gradient,
 )
@@ -30,6 +32,14 @@ def swaying(amplitude: float, share: float = 1.0, size: tuple[int, int] = (240, 
     # x(t) = a cos: one coefficient of a / 2; in fractions of the width.
     field[1, 0, :, : round(60 * share)] = amplitude * math.sqrt(size[0] * size[1]) / size[0] / 2
     return SpectralVolume(field, image_size=size)
+
+
+def test_what_is_far_fainter_than_measured_clips_hardly_moves() -> None:
+    natural = NATURAL.amplitude * 0.5**NATURAL.exponent * math.sqrt(2)  # of a cosine in half of the picture
+    assert natural_ratio(swaying(natural, 0.5), NATURAL) == pytest.approx(1, rel=1e-4)
+    assert not hardly_moves(swaying(natural * NATURAL.stills * 1.01, 0.5))
+    assert hardly_moves(swaying(natural * NATURAL.stills * 0.99, 0.5))
+    assert hardly_moves(swaying(0.0))
 
 
 @pytest.mark.parametrize("size", [(240, 160), (160, 240), (300, 300)])

@@ -14,7 +14,7 @@ import gradio as gr
 from gid.options import AUTO, LIMITS, MotionOptions, RenderOptions, Strength
 from gid.photo import load_photo
 from gid.spectrum import SpectralVolume
-from gid.strength import resolve
+from gid.strength import hardly_moves, resolve
 from ui.errors import explained
 from ui.overlays import band_chart, motion_energy_picture
 from ui.photo_input import PhotoInput
@@ -30,6 +30,10 @@ CANVAS_SIDE = 1024
 INTO_VIEW = "() => document.querySelector('#animate-video').scrollIntoView({ block: 'nearest' })"
 NO_PHOTO = "There is no photo yet. Upload one, paste one, take one with the camera, or click an example below."
 FAILED = "The photo was not animated"
+STANDS_STILL = (
+    "**This looks like something that stands still, so it hardly moves.** To see it sway all the same, open Advanced, "
+    "switch *Hold still what stands still* off and animate again. "
+)
 KNOWN_BY_EMBEDDED = "They know plants, flowers, flames and hanging cloth in front of a still background."
 
 
@@ -41,6 +45,7 @@ class AnimateTab:
     seed: gr.Number
     steps: gr.Slider
     guidance: gr.Slider
+    hold_still: gr.Checkbox
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class _Controls:
     steps: gr.Slider
     guidance: gr.Slider
     size: gr.Slider
+    hold_still: gr.Checkbox
 
     def inputs(self) -> list[Any]:
         return list(vars(self).values())
@@ -97,6 +103,11 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
                 guidance = gr.Slider(1, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
                 size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
+                hold_still = gr.Checkbox(
+                    MotionOptions.hold_still,
+                    label="Hold still what stands still",
+                    info="a cup, a house or a face hardly moves; switched off, they sway too",
+                )
                 build_weights_menu(service, "animate")
         with gr.Column(min_width=320):
             with gr.Tabs() as views:
@@ -113,10 +124,10 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 with gr.Tab("Live preview", id="live"):  # until the video is ready, and for playing with the wind
                     live = PokeCanvas(mode="sway", elem_id="animate-live", container=False)
             results = _results(views, live, video)
-    controls = _Controls(photo, *playback, seed, steps, guidance, size)
+    controls = _Controls(photo, *playback, seed, steps, guidance, size, hold_still)
     _wire(service, animate, controls, randomize, results)
     _endpoint(service, controls, results)
-    return AnimateTab(photo, seed, steps, guidance)
+    return AnimateTab(photo, seed, steps, guidance, hold_still)
 
 
 def _playback_controls() -> tuple[gr.Checkbox, gr.Slider, gr.Slider, gr.Slider, gr.Checkbox]:
@@ -165,8 +176,9 @@ def _options(
     steps: float,
     guidance: float,
     size: float,
+    hold_still: bool,
 ) -> tuple[MotionOptions, RenderOptions]:
-    motion = MotionOptions(int(seed), int(steps), float(guidance))
+    motion = MotionOptions(int(seed), int(steps), float(guidance), hold_still=bool(hold_still))
     scale = AUTO if strength == AUTO else float(strength)
     render = RenderOptions(round(seconds * FPS), FPS, scale, float(speed), bool(loop), int(size))
     return motion, render
@@ -177,9 +189,12 @@ def _chosen(automatic: bool, strength: float, *rest: Any) -> tuple[MotionOptions
     return _options(AUTO if automatic else strength, *rest)
 
 
-def _note(service: AnimationService, motion: MotionOptions, strength: float) -> str:
+def _note(service: AnimationService, motion: MotionOptions, volume: SpectralVolume, strength: float) -> str:
+    still = STANDS_STILL if motion.hold_still and hardly_moves(volume) else ""
     known = service.notice or (KNOWN_BY_EMBEDDED if service.weights == "embedded" else "")
-    return f"Motion by the {service.weights} weights, seed {motion.seed}, strength {strength:.2g}. {known}".rstrip()
+    return (
+        f"Motion by the {service.weights} weights, seed {motion.seed}, strength {strength:.2g}. {still}{known}".rstrip()
+    )
 
 
 def _motion_updates(
@@ -197,7 +212,7 @@ def _motion_updates(
         results.energy: picture,
         results.bands: band_chart(volume),
         results.motion_file: gr.DownloadButton(value=path, interactive=True),
-        results.note: _note(service, motion, strength),
+        results.note: _note(service, motion, volume, strength),
     }
 
 
@@ -300,6 +315,7 @@ def _endpoint(service: AnimationService, controls: _Controls, results: _Results)
         steps: float = MotionOptions.steps,
         guidance: float = MotionOptions.guidance,
         size: float = RenderOptions.size,
+        hold_still: bool = MotionOptions.hold_still,
     ) -> tuple[str, str]:
         """Animate a photo: predict how it moves and render it as a video.
 
@@ -313,6 +329,7 @@ def _endpoint(service: AnimationService, controls: _Controls, results: _Results)
             steps: diffusion steps, 1 to 50.
             guidance: how strictly the photo is followed, 1 to 5.
             size: longer side of the video in pixels, 128 to 1024.
+            hold_still: whether pictures of things that do not move, such as a cup, hardly move.
 
         Returns:
             The path of the mp4 video and of the motion file (safetensors, `gid-motion/1`).
@@ -321,7 +338,7 @@ def _endpoint(service: AnimationService, controls: _Controls, results: _Results)
             raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
         with explained(FAILED):
             motion, render = _options(
-                AUTO if strength is None else strength, speed, seconds, loop, seed, steps, guidance, size
+                AUTO if strength is None else strength, speed, seconds, loop, seed, steps, guidance, size, hold_still
             )
             *_, video = service.animate(photo, motion, render)
             return str(video), str(service.motion_file(photo, motion))

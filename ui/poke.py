@@ -98,7 +98,7 @@ def _wire_subjects(
 ) -> None:
     """From a photo or a clip to the canvas."""
     outputs = [parts.canvas, parts.page, parts.note, parts.video, shown, gesture]
-    settings = [animate.seed, animate.steps, animate.guidance]
+    settings = [animate.seed, animate.steps, animate.guidance, animate.hold_still]
 
     def present(key: str | None, source: str | None, note: str) -> tuple[Any, ...]:
         if key is None:
@@ -107,21 +107,22 @@ def _wire_subjects(
         page = gr.DownloadButton(value=str(subject.page), interactive=True)
         return subject.files, page, note, None, photo_hash(source) if source else None, None
 
-    def find(photo: str | None, seed: float, steps: float, guidance: float) -> tuple[Any, ...]:
+    def chosen(seed: float, steps: float, guidance: float, hold_still: bool) -> MotionOptions:
+        return MotionOptions(int(seed), int(steps), float(guidance), hold_still=bool(hold_still))
+
+    def find(photo: str | None, *values: Any) -> tuple[Any, ...]:
         if photo is None:
             raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
         with explained(FAILED):
-            options = MotionOptions(seed=int(seed), steps=int(steps), guidance=float(guidance))
+            options = chosen(*values)
             key = poke_service.photo(photo, options)
             return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}. {service.notice}")
 
-    def find_known(
-        photo: str | None, on_canvas: str | None, seed: float, steps: float, guidance: float
-    ) -> tuple[Any, ...]:
+    def find_known(photo: str | None, on_canvas: str | None, *values: Any) -> tuple[Any, ...]:
         if photo is None or same_photo(photo, on_canvas):
             return tuple(gr.skip() for _ in outputs)
         with explained(FAILED):
-            options = MotionOptions(seed=int(seed), steps=int(steps), guidance=float(guidance))
+            options = chosen(*values)
             key = poke_service.known_photo(photo, options)
             return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}. {service.notice}")
 

@@ -1,8 +1,8 @@
 """How far apart the spectra of real clips are: what a distance from a clip's spectrum is worth.
 
 A photo does not tell how hard the wind blew nor in which band, so a model can hardly come closer to one clip's line
-spectrum than that clip's like. Distances are those of the report: `metrics.log_spectral_distance` in dB a band, and what
-is left of it after the best factor.
+spectrum than that clip's like. Distances are those of the report: `metrics.log_spectral_distance` in dB a band, and
+what is left of it after the best factor.
 """
 
 from __future__ import annotations

@@ -152,7 +152,9 @@ class FltwrPipeline(GIDPipeline):
         columns, rows = max(1, round(ideal / multiple)), max(1, round(ideal / aspect / multiple))
         return columns * multiple, rows * multiple
 
-    def _condition(self, pixels: Tensor, columns: int, rows: int) -> tuple[Tensor, Tensor | None]:
+    def _condition(
+        self, pixels: Tensor, columns: int, rows: int, hold_still: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         photo = F.interpolate(pixels[None].to(self.device).float(), (rows, columns), mode="bilinear", antialias=True)
         return self.autoencoder.encode(photo.clamp(0, 1) * 2 - 1).latents.float(), None
 
