@@ -41,8 +41,9 @@ class PicturesInput(gr.File):
 
     is_template = True
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(file_count="multiple", type="filepath", **kwargs)
+    def __init__(self, label: str | None = None, visible: bool = True) -> None:
+        """Named one by one: the page is told those settings only that stand in this signature."""
+        super().__init__(file_count="multiple", type="filepath", label=label, visible=visible)
         self.data_model = PictureList  # the stock one is chosen by the count
 
     def preprocess(self, payload: PictureList | None) -> list[str]:  # type: ignore[override]
