@@ -235,8 +235,13 @@ def test_the_missing_licence_is_told(pipeline: FltwrPipeline, tmp_path: Path) ->
     photo(64, 32).save(path)
     service = AnimationService(pipeline, "folder")
     assert service.notice == pipeline.notice
-    assert pipeline.notice in _note(service, MotionOptions(), 1.0)
-    assert "plants" in _note(AnimationService(tiny_pipeline(), "embedded"), MotionOptions(), 1.0)
+    options, volume = MotionOptions(steps=1), pipeline(photo(64, 32), steps=1).volumes[0]
+    assert pipeline.notice in _note(service, options, volume, 1.0)
+    embedded = AnimationService(tiny_pipeline(), "embedded")
+    assert "plants" in _note(embedded, options, volume, 1.0)
+    still = volume.magnify(1e-6)
+    assert "stands still" in _note(embedded, options, still, 1.0)
+    assert "stands still" not in _note(embedded, MotionOptions(hold_still=False), still, 1.0)
     *_, video = service.animate(str(path), MotionOptions(steps=1), RenderOptions(frames=4))
     assert Path(str(video)).stat().st_size > 0
 
