@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,8 @@ from gid.models.projection import fill, smoothstep
 from gid.models.renderer import Renderer, RendererConfig
 from gid.upsampling import PhotoGuide
 from tests.test_animate import volume_of
+
+ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(not compiled_rendering(), reason="numba is not installed")
 
@@ -189,3 +194,23 @@ def test_compiling_reaches_every_loop():
     assert min(before[name] for name in ("compose", "fill", "mend", "guided_flow")) >= 1
     both_ways(trained(), 45, 60)
     assert {loop.__name__: len(loop.signatures) for loop in loops} == before
+
+
+def test_compiling_survives_the_end_of_the_program():
+    """A short command may end while its loops are still being compiled beside it."""
+    program = """
+import threading
+go = threading.Event()
+threading._register_atexit(go.set)  # called last: thread pools are closed by then
+from gid.models.cpu_frames import compile_loops
+from gid.models.renderer import Renderer, RendererConfig
+renderer = Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))).eval()
+def late():
+    go.wait()
+    compile_loops(renderer)
+    print("compiled")
+threading.Thread(target=late).start()
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.stdout == "compiled\n", run.stderr
+    assert "Error" not in run.stderr

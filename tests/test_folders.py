@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from commons.folders import PARTIAL, Item, Processes, Summary, Task, find_items, work_through
@@ -212,6 +215,11 @@ def frames_of(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image, np.int64)
+
+
 def videos(out: Path) -> dict[str, int]:
     return {path.relative_to(out).as_posix(): frames_of(path) for path in sorted(out.rglob("*.mp4"))}
 
@@ -223,9 +231,6 @@ def test_a_folder_of_photos_becomes_a_folder_of_videos(weights: Path, photos: Pa
     assert "4 done, 1 failed" in result.stdout
     assert "2.png is not a picture" in result.stderr
     assert videos(out) == {"0.mp4": 5, "1.mp4": 5, "3.mp4": 5, "more/0.mp4": 5}
-    single = gid(*arguments(weights, photos / "more" / "0.jpg", tmp_path / "single.mp4"))
-    assert single.exit_code == 0, single.output
-    assert (tmp_path / "single.mp4").read_bytes() == (out / "more" / "0.mp4").read_bytes()
     (photos / "2.png").unlink()
     assert gid(*arguments(weights, photos, out)).exit_code == 0
     other = gid(*arguments(weights, photos, out, frames=6))
@@ -244,6 +249,27 @@ def test_a_folder_for_each_photo_keeps_motion_and_frames(weights: Path, photos: 
         *(f"video_{number:04d}.png" for number in range(5)),
     ]
     assert SpectralVolume.load(out / "0" / "motion.safetensors").image_size == (96, 64)
+
+
+def test_a_photo_in_a_folder_moves_as_it_does_alone(weights: Path, photos: Path, tmp_path: Path) -> None:
+    """Compared before the encoder, in which one level of one pixel can change a whole block."""
+    for name in ("0.png", "1.png", "2.png", "3.png"):
+        (photos / name).unlink()
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    alone.mkdir()
+    result = gid(*arguments(weights, photos, together), "--strength", "5", "--keep-motion", "--format", "png")
+    assert result.exit_code == 0, result.output
+    single = arguments(weights, photos / "more" / "0.jpg", alone / "video.png")
+    result = gid(*single, "--strength", "5", "--motion-out", str(alone / "motion.safetensors"))
+    assert result.exit_code == 0, result.output
+    kept = together / "more" / "0"
+    volumes = [SpectralVolume.load(folder / "motion.safetensors").coefficients for folder in (kept, alone)]
+    torch.testing.assert_close(*volumes, rtol=0, atol=1e-6)
+    assert volumes[0].abs().max() > 1e-4
+    frames = [[pixels(folder / f"video_{number:04d}.png") for number in range(5)] for folder in (kept, alone)]
+    difference = np.abs(np.subtract(*frames)).max((1, 2, 3))
+    assert (difference <= 1).all(), difference
+    assert np.abs(frames[0][2] - frames[0][0]).max() > 1, "the photo must move, or this compares nothing"
 
 
 @pytest.mark.parametrize(

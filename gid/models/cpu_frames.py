@@ -261,14 +261,17 @@ class GuidedFlow:
 
 
 def compile_loops(renderer: Renderer) -> None:
-    """Draw a tiny picture in which everything happens, so that every loop is compiled, or read from disk."""
+    """Draw a tiny picture in which everything happens, so that every loop is compiled, or read from disk.
+
+    In the caller's thread alone: beside a program that ends, no other could be started any more.
+    """
     photo, importance = torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
     importance[..., 8:24, 8:24] = 5
     field = torch.zeros(1, 2, 8, 8)
     field[..., 2:6, 2:6] = 0.17
-    with drawing_threads() as executor:
-        flow = GuidedFlow(PhotoGuide(photo, 8, 8), (importance > 0).float())(field, executor)
-        CpuFrames(renderer, photo[0], importance).render(flow, executor)
+    executor = _Inline()
+    flow = GuidedFlow(PhotoGuide(photo, 8, 8), (importance > 0).float())(field, executor)
+    CpuFrames(renderer, photo[0], importance).render(flow, executor)
 
 
 @contextmanager
