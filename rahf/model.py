@@ -241,7 +241,8 @@ class RAHF(
         """Free greedy generation of the marked prompt: ids (B,T), padded with 0 after the end mark."""
         if self.word_embedding is not None:
             return self._generate_words(fused, max_new_tokens or self.config.max_new_tokens)
-        ids = self.t5.generate(  # type: ignore[misc]  # the library types `self` as a protocol
+        write: Any = self.t5.generate  # which some versions of the library type as taking a protocol for `self`
+        ids = write(
             encoder_outputs=BaseModelOutput(last_hidden_state=fused.context),
             attention_mask=fused.mask.long(),
             max_new_tokens=max_new_tokens or self.config.max_new_tokens,
