@@ -127,22 +127,35 @@ def find_image(folder: Path, filename: str) -> Path | None:
 def read_prompts(path: str | Path) -> dict[str, str]:
     """Prompts by filename from `.csv` or `.jsonl` with columns `filename` and `prompt`, or a `.json` object.
 
-    Raises ValueError for another format or absent columns.
+    Raises ValueError for a missing file, another format, damaged text, absent columns or a line without a prompt.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
+    if path.suffix not in (".csv", ".json", ".jsonl"):
+        raise ValueError(f"{path} is neither .csv, .json nor .jsonl")
+    if not path.is_file():
+        raise ValueError(f"there is no table of prompts at {path}; give a file with filename and prompt")
+    try:
+        return _table(path, path.read_text(encoding="utf-8-sig"))  # spreadsheets put a mark in front
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text; save it again as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); mend it") from error
+
+
+def _table(path: Path, text: str) -> dict[str, str]:
     if path.suffix == ".json":
         table = json.loads(text)
         if not isinstance(table, dict):
             raise ValueError(f"{path} must hold one JSON object, filename to prompt")
         return {str(name): str(prompt) for name, prompt in table.items()}
-    if path.suffix not in (".csv", ".jsonl"):
-        raise ValueError(f"{path} is neither .csv, .json nor .jsonl")
-    rows = _rows(path.suffix, text)
-    try:
-        return {str(row["filename"]): str(row["prompt"]) for row in rows}
-    except KeyError as error:
-        raise ValueError(f"{path} has no column {error}; it must have `filename` and `prompt`") from error
+    rows = list(_rows(path.suffix, text))
+    for number, row in enumerate(rows, start=1):
+        for column in ("filename", "prompt"):
+            if not isinstance(row, dict) or column not in row:
+                raise ValueError(f"{path} has no column {column!r}; it must have `filename` and `prompt`")
+            if not isinstance(row[column], str):
+                raise ValueError(f"entry {number} of {path} has no {column}; fill it in, or take the entry out")
+    return {row["filename"]: row["prompt"] for row in rows}
 
 
 def _rows(suffix: str, text: str) -> Iterator[Mapping[str, str]]:

@@ -201,6 +201,30 @@ def test_prompt_tables(tmp_path: Path) -> None:
         read_prompts(tmp_path / "q.txt")
 
 
+def test_prompts_from_a_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("filename,prompt\na.png,ein Bär\n", encoding="utf-8-sig")
+    assert read_prompts(tmp_path / "p.csv") == {"a.png": "ein Bär"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("p.csv", "filename,prompt\nB\xe4r.png,a\n".encode("latin-1"), "not UTF-8"),
+        ("p.csv", b"filename,prompt\na.png,cat\nb.png\n", "entry 2 of .* has no prompt"),
+        ("p.jsonl", b'{"filename": "a.png", "prompt": null}', "entry 1 of .* has no prompt"),
+        ("p.jsonl", b'{"filename": "a.png"}', "no column 'prompt'"),
+        ("p.jsonl", b"[1]", "no column 'filename'"),
+        ("p.json", b"{", "is not JSON"),
+    ],
+)
+def test_bad_tables_of_prompts(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=says):
+        read_prompts(tmp_path / name)
+    with pytest.raises(ValueError, match="no table of prompts"):
+        read_prompts(tmp_path / f"absent-{name}")
+
+
 def rapidata_row(**changes: Any) -> dict[str, Any]:
     words = [["A", 0.1], ["red,", 3.2], ["-", 0.0], ["cat.", 1.9], ["[No_mistakes]", 5.0]]
     row: dict[str, Any] = {
