@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commons.threads import limit_threads
+from commons.commands import one_sentence
 from gid.cli_convert import convert
 from gid.cli_distances import distances
 from gid.cli_evaluate import evaluate
 from gid.cli_hub import push
 from gid.cli_stages import DataGroup, TrainGroup
+from gid.loading import resolve_device
 from gid.options import MotionOptions, RenderOptions, strength_from_text
 from gid.poke_command import export, poke
 
@@ -34,9 +32,6 @@ app.add_typer(
 )
 app.add_typer(typer.Typer(cls=DataGroup), name="data", help="Make and prepare training data.")
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
 Photo = Annotated[Path, typer.Argument(help="The photo: any common image format.", show_default=False)]
 PhotoOrFolder = Annotated[
     Path, typer.Argument(help="The photo: any common image format; or a folder of them.", show_default=False)
@@ -52,25 +47,9 @@ HoldStill = Annotated[bool, typer.Option(help="Let pictures of things that do no
 MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
 
 
-def one_sentence(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Turn a user's mistake into one line on stderr and exit code 2, without a traceback."""
-
-    @functools.wraps(function)
-    def command(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        limit_threads()
-        try:
-            return function(*args, **kwargs)
-        except (ValueError, OSError) as error:
-            typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
-            raise typer.Exit(2) from error
-
-    return command
-
-
 def load(weights: str, device: str) -> GIDPipeline:
     """The pipeline, on its device. Raises ValueError for an unknown device or weights that are not there."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda or mps")
+    resolve_device(device)  # a wrong one is told before weights are fetched
     from gid.pipeline import load_pipeline
 
     quiet()

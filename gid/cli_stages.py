@@ -18,6 +18,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from commons.commands import one_sentence
+
 
 class StageGroup(TyperGroup):
     """A group whose commands are functions of one configuration, named as ``module:function``."""
@@ -65,8 +67,6 @@ class DataGroup(StageGroup):
 
 def stage_command(function: Callable[..., Any]) -> Any:
     """A command for a function: its options are the fields of its one configuration, else its own parameters."""
-    from gid.cli import one_sentence
-
     hints = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters
     config_class = hints[next(iter(parameters))]

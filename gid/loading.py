@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commons.devices import resolve_device as resolve_device
 from commons.hub import resolve
 from commons.hub_checks import Layout, WeightsKind, safetensors_names
 
@@ -72,25 +73,6 @@ def check_parts(folder: Path, parts: Mapping[str, torch.nn.Module]) -> None:
                 f"weights in {folder / part} do not fit this version: {', '.join(problems[:3])}{more}; fetch or make "
                 "them again"
             )
-
-
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """``auto`` is CUDA, else Apple's MPS, else the CPU.
-
-    Raises:
-        ValueError: if the device asked for is not there.
-    """
-    import torch
-
-    if str(device) == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    chosen = torch.device(device)
-    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
-    if missing.get(chosen.type, False):
-        raise ValueError(f"device {device!r} is not available here; use --device auto or cpu")
-    return chosen
 
 
 def _names_a_class(value: Any) -> bool:

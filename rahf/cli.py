@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from commons.threads import limit_threads
+from commons.commands import one_sentence
 
 from .cli_hub import push
 from .cli_options import Device, Half, Precision, Weights
@@ -18,27 +19,28 @@ from .cli_stages import evaluate, pack, recognize, sprites, train
 from .cli_warps import evaluate_warps
 from .data.richhf import read_prompts
 
-app = typer.Typer(help="Rich human feedback on generated images.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    name="rahf",
+    help="Rich human feedback on generated images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
-def _explained(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a user did wrong is told in one line, without a traceback."""
+def _command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose mistakes are told in one line, and that says on the way what it does."""
 
-    @wraps(command)
+    @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        limit_threads()
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, FileExistsError) as error:
-            typer.echo(f"rahf: {error}", err=True)
-            raise typer.Exit(2) from error
+        return function(*args, **kwargs)
 
-    return run
+    return one_sentence(run)
 
 
 @app.command()
-@_explained
+@_command
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="rahf_model.pt of the public release.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the weights.")],
@@ -52,7 +54,7 @@ def convert(
 
 
 @app.command()
-@_explained
+@_command
 def analyze(
     image: Annotated[Path, typer.Argument(help="The image, or a folder of images.")],
     weights: Weights = "embedded",
@@ -80,9 +82,16 @@ def analyze(
         raise ValueError("give the text that the image was made from: --prompt TEXT")
 
     from .folders import write_feedback
+    from .images import load_image
     from .predictor import Predictor
+    from .prompts import check_prompt
 
-    feedback = Predictor.from_pretrained(weights, device, precision).predict(image, prompt, scores_only=scores_only)
+    # What is wrong with these is told before a model is loaded.
+    check_prompt(prompt)
+    picture = load_image(image)
+    if out is not None:
+        _check_folder(out)
+    feedback = Predictor.from_pretrained(weights, device, precision).predict(picture, prompt, scores_only=scores_only)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_feedback(out, image, feedback)
@@ -91,8 +100,11 @@ def analyze(
         return
     for name, value in feedback.scores.items():
         typer.echo(f"{name:13} {value:.3f}")
+    if feedback.words:
+        typer.echo("how likely each word is not shown:")
     for word in feedback.words:
-        typer.echo(f"{word.probability:13.3f} {word.text}")
+        mark = "  not shown" if word.probability >= feedback.word_threshold else ""
+        typer.echo(f"{word.probability:13.3f} {word.text}{mark}")
     if feedback.noncommercial:
         typer.echo("weights for non-commercial use only", err=True)
 
@@ -132,14 +144,14 @@ def _analyze_folder(
 
 
 @app.command()
-@_explained
+@_command
 def rank(
     folder: Annotated[Path, typer.Argument(help="Folder of images.")],
     prompts: Annotated[Path, typer.Option(help="Prompts by file name: .csv, .jsonl (filename, prompt) or .json.")],
     weights: Weights = "embedded",
     by: Annotated[str, typer.Option(help="Weights of the scores, as in plausibility=2,overall=1.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    batch_size: int = 8,
+    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
     device: Device = "auto",
 ) -> None:
     """Rank the images of a folder, best first, with what speaks against each."""
@@ -147,8 +159,9 @@ def rank(
     from .predictor import Predictor
 
     chosen = _score_weights(by) if by else None
+    texts = read_prompts(prompts)
     predictor = Predictor.from_pretrained(weights, device)
-    found = list(predictor.predict_folder(folder, read_prompts(prompts), batch_size))
+    found = list(predictor.predict_folder(folder, texts, batch_size))
     order = ranked([feedback for _, feedback in found], chosen)
     if as_json:
         rows = [
@@ -167,7 +180,16 @@ def rank(
 
 
 for stage in (train, recognize, evaluate, evaluate_warps, pack, sprites, push):
-    app.command()(_explained(stage))
+    app.command()(_command(stage))
+
+
+def _check_folder(out: Path) -> None:
+    """Raises ValueError if no folder `out` could be made or written to."""
+    nearest = next(place for place in (out, *out.parents) if place.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file; give a folder for the results: -o OUT")
+    if not os.access(nearest, os.W_OK):
+        raise ValueError(f"{nearest} may not be written to; give another folder for the results: -o OUT")
 
 
 def _score_weights(text: str) -> dict[str, float]:

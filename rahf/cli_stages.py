@@ -11,6 +11,7 @@ from .cli_options import Device, Half
 from .config import PRESETS, preset
 from .data.richhf import read_prompts
 from .data.samples import SampleSource
+from .loading import resolve_weights, weights_folder
 
 CALIBRATION_SEED = 1_000_003
 
@@ -57,6 +58,7 @@ def train(
     from .training import train as run
 
     torch.manual_seed(seed)
+    init = weights_folder(init) if init else None
     network = RAHF.from_pretrained(init) if init and not grow else RAHF(preset(model).with_(variant=variant))
     if init and grow:
         load_fitting(network, str(init))
@@ -64,7 +66,7 @@ def train(
     source = _source("train", scenes, count, seed, network.config.image_size, records, images, prompts)
     load_towers(network, vit, t5, pyramid=init is None)
     if recognition is not None:
-        load_recognition(network, recognition)
+        load_recognition(network, str(resolve_weights(recognition)))
     tokenizer = load_tokenizer(network.config, init)
     auxiliary = _auxiliary(network, source, tokenizer) if auxiliary_tasks else None
     if photographs is not None:
@@ -103,6 +105,7 @@ def recognize(
     from .towers import load_towers
 
     torch.manual_seed(seed)
+    init = weights_folder(init) if init else None
     network = RAHF.from_pretrained(init) if init else load_towers(RAHF(preset("small")), pyramid=True)
     settings = RecognitionConfig(
         steps=steps,
@@ -170,7 +173,7 @@ def pack(
     from .model import RAHF
     from .predictor import Predictor
 
-    model = RAHF.from_pretrained(run).eval()
+    model = RAHF.from_pretrained(weights_folder(run)).eval()
     config = model.config.with_(weights_source=source, weights_license=license_name)
     if calibrate is not None:
         # Scenes of training sprites that no run of a usual seed has seen; the test split decides nothing.

@@ -5,15 +5,16 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from commons.folders import Item, Processes, Summary, Task, find_items, result_path, work_through
+from commons.folders import SETTINGS_FILE, Item, Processes, Summary, Task, find_items, result_path, work_through
 
 from .config import SCORES
 from .feedback import Feedback
 from .images import SUFFIXES, ImageSource, load_image
-from .predictor import Predictor
+from .predictor import Predictor, check_batch_size
 from .prompts import encode_prompts
 from .sheets import report, save_heatmap
 
@@ -37,10 +38,9 @@ def analyze_folder(
     failure of its own. Each image gets a folder with `feedback.json` and its heatmaps, and `report.png` if wanted; with
     `scores_only` one JSON file. `out/scores.csv` lists the scores of all in the end.
     Returns what was done and what failed, over all processes. Raises ValueError for a folder without images, prompts of
-    which none belongs to an image, and results of other settings in `out`.
+    which none belongs to an image, and results of other settings or other prompts in `out`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    check_batch_size(batch_size)
     if not isinstance(prompts, str):
         items = find_items(folder, SUFFIXES, out)
         if all(prompt_of(item, prompts) is None for item in items):
@@ -48,6 +48,8 @@ def analyze_folder(
                 f"none of the {len(prompts)} prompts belongs to one of the {len(items)} images of {folder}; name them "
                 f"as the files are, such as {items[0].file}"
             )
+
+    processes.agreed(lambda: _check_earlier(folder, out, prompts, ".json" if scores_only else ""))
 
     def load(item: Item) -> tuple[Item, Tensor, str]:
         prompt = prompt_of(item, prompts)
@@ -84,6 +86,26 @@ def analyze_folder(
     return summary
 
 
+def _check_earlier(folder: Path, out: Path, prompts: str | Mapping[str, str], extension: str) -> None:
+    """Raises ValueError if a result in `out`, which would be kept, was made with another prompt than is given now."""
+    for item in find_items(folder, SUFFIXES, out) if (out / SETTINGS_FILE).is_file() else ():
+        earlier = _earlier(out, item, extension)
+        prompt = prompt_of(item, prompts)
+        if earlier is not None and prompt is not None and earlier["prompt"] != prompt:
+            raise ValueError(
+                f"{out} holds feedback on {item.file} for another prompt, {earlier['prompt'][:40]!r}; give the same "
+                "prompts, or another folder"
+            )
+
+
+def _earlier(out: Path, item: Item, extension: str) -> dict[str, Any] | None:
+    """The feedback on an image that `out` holds, or None."""
+    path = result_path(out, item, extension)
+    path = path if extension else path / FEEDBACK_FILE
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found
+
+
 def prompt_of(item: Item, prompts: str | Mapping[str, str]) -> str | None:
     """The prompt of an image: by its place, its file name, or either without suffix, in this order."""
     if isinstance(prompts, str):
@@ -117,10 +139,8 @@ def _write_scores(out: Path, items: Sequence[Item], extension: str) -> None:
             table = csv.writer(file)
             table.writerow(["file", "prompt", *SCORES])
             for item in items:
-                path = result_path(out, item, extension)
-                path = path if extension else path / FEEDBACK_FILE
-                if path.is_file():
-                    found = json.loads(path.read_text(encoding="utf-8"))
+                found = _earlier(out, item, extension)
+                if found is not None:
                     table.writerow([item.file, found["prompt"], *(found["scores"][name] for name in SCORES)])
         os.replace(beside, out / SCORES_FILE)
     finally:

@@ -31,7 +31,7 @@ def load_image(source: ImageSource) -> Tensor:
         return _from_pillow(source, "the image")
     path = Path(source)
     if not path.is_file():
-        raise ValueError(f"{path} is not a file")
+        raise ValueError(f"{path} is not a file; give the path of an existing image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commons.hub import resolve
-from commons.hub_checks import Layout, WeightsKind
+from commons.hub_checks import Layout, WeightsKind, check_folder
 
 if TYPE_CHECKING:
     from commons.hub_download import Progress
@@ -39,3 +39,16 @@ def resolve_weights(
         ValueError: if nothing is there; says what is missing and how to get it.
     """
     return resolve(weights, KIND, token=token, progress=progress)
+
+
+def weights_folder(folder: str | Path) -> Path:
+    """A folder of weights on this machine, checked to be whole; the Hub is not asked.
+
+    Raises:
+        ValueError: if there is no such folder, or it holds no weights of rahf.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; name weights made by {KIND.made_by}")
+    check_folder(folder, KIND)
+    return folder

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from commons.devices import resolve_device
+
 from .config import HEATMAPS, SCORES, WORDS
 from .feedback import Feedback, WordFeedback
 from .images import SUFFIXES, ImageSource, load_image
@@ -41,12 +43,12 @@ class Predictor:
     ) -> "Predictor":
         """From `embedded`, a folder or the Hub, `owner/repo[@revision][/subfolder]`; None reads RAHF_WEIGHTS.
 
-        `device` "auto" takes an accelerator if there is. `dtype` "auto" takes bfloat16 for large models where the
-        device is fast in it (`rahf.precision`).
-        Raises ValueError for a folder or repository that holds no such model.
+        `device`: cpu, cuda, cuda:N or mps; "auto" takes an accelerator if there is one. `dtype` "auto" takes bfloat16
+        for large models where the device is fast in it (`rahf.precision`).
+        Raises ValueError for a device that is not there, and a folder or repository that holds no such model.
         """
+        place = str(resolve_device(device))
         folder = resolve_weights(source, token=token)
-        place = _device(device)
         if isinstance(dtype, str):
             dtype = resolve_precision(dtype, place, folder)
         model = RAHF.from_pretrained(folder, map_location=place, dtype=dtype)
@@ -126,9 +128,13 @@ class Predictor:
         """Feedback on every image of a folder, in order of name, `batch_size` at a time.
 
         prompts: one prompt for all, or prompts by file name or stem. options: those of `predict_batch`.
-        Raises ValueError for a folder without images and, before any work, for images without a prompt.
+        Raises ValueError for what is no folder or holds no image and, before any work, for images without a prompt and
+        a batch of none.
         """
         folder = Path(folder)
+        check_batch_size(batch_size)
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder; give one that holds the images")
         paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
         if not paths:
             raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
@@ -137,7 +143,8 @@ class Predictor:
         else:
             bare = [path.name for path in paths if path.name not in prompts and path.stem not in prompts]
             if bare:
-                raise ValueError(f"{len(bare)} images have no prompt: {', '.join(bare[:10])}")
+                more = f" and {len(bare) - 10} more" if len(bare) > 10 else ""
+                raise ValueError(f"no prompt is given for {', '.join(bare[:10])}{more}; add a line for each")
             chosen = [prompts[path.name] if path.name in prompts else prompts[path.stem] for path in paths]
         for start in range(0, len(paths), batch_size):
             part = slice(start, start + batch_size)
@@ -169,15 +176,14 @@ class _Fuser(dict):
         return fused
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Raises ValueError for a batch of none."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1, 8 is a good start")
+
+
 def _at_size(heatmap: Tensor, size: tuple[int, int]) -> np.ndarray:
     """(h,w) -> float32 array of `size` = (width, height), bilinear."""
     width, height = size
     grown = F.interpolate(heatmap[None, None].float(), size=(height, width), mode="bilinear", align_corners=False)
     return grown[0, 0].cpu().numpy()
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator.type if accelerator is not None else "cpu"

@@ -65,6 +65,9 @@ def test_analyze(weights: Path, images: Path, tmp_path: Path) -> None:
         "report.png",
     ]
     assert Image.open(out / "implausibility.png").size == (50, 40)
+    words = run("analyze", images / "0.png", "-p", "a red cat", "-w", weights).splitlines()[4:]
+    assert words[0] == "how likely each word is not shown:"
+    assert [line.split()[1] for line in words[1:]] == ["a", "red", "cat"]
     plain = run("analyze", images / "0.png", "-p", "a red cat", "-w", weights, "--scores-only")
     assert "plausibility" in plain
     assert "red" not in plain
@@ -102,16 +105,30 @@ def test_train_and_evaluate(library: Path, tiny_model: RAHF, weights: Path, tmp_
 
 def test_mistakes_are_told_in_a_line(weights: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
+    table = tmp_path / "prompts.csv"
+    table.write_text("filename,prompt\n" + "".join(f"{seed}.png,a cat\n" for seed in range(3)), encoding="utf-8")
     for arguments, message in [
         (("convert", tmp_path / "bad.pt", "-o", tmp_path / "o"), "bad.pt"),
         (("convert", tmp_path / "absent.pt", "-o", tmp_path / "o"), "is not a file"),
         (("analyze", tmp_path / "absent.png", "-p", "a", "-w", weights), "is not a file"),
         (("analyze", images / "0.png", "-p", "!!", "-w", weights), "only punctuation"),
         (("analyze", images / "0.png", "-p", "a", "-w", tmp_path / "no"), "neither a folder"),
+        (("analyze", images / "0.png", "-p", "a", "-w", weights, "--device", "tpu"), "device 'tpu' is unknown"),
+        (("analyze", images / "0.png", "-p", "a", "-w", weights, "-o", tmp_path / "bad.pt"), "bad.pt is a file"),
+        (("analyze", images / "0.png", "-p", "a", "-w", weights, "-o", tmp_path / "bad.pt" / "x"), "bad.pt is a file"),
+        (("rank", images, "--prompts", tmp_path / "no.csv", "-w", weights), "no table of prompts at"),
+        (("rank", images, "--prompts", table, "-w", weights, "--batch-size", 0), "batch_size is 0"),
+        (("rank", tmp_path / "no", "--prompts", table, "-w", weights), "is not a folder"),
+        (("pack", tmp_path / "no", "-o", tmp_path / "o"), "is not a folder"),
+        (("pack", images, "-o", tmp_path / "o"), "config.json is missing"),
+        (("train", "-o", tmp_path / "t", "--init", tmp_path / "no", "--scenes", tmp_path), "is not a folder"),
+        (("recognize", "-o", tmp_path / "t", "--init", tmp_path / "no", "--scenes", tmp_path), "is not a folder"),
         (("train", "-o", tmp_path / "t"), "give --scenes"),
         (("train", "-o", tmp_path / "t", "--model", "huge", "--scenes", tmp_path), "no preset"),
         (("sprites", "-o", tmp_path / "s"), "no sprite was found"),
     ]:
-        assert message in run(*arguments, code=2), arguments
+        said = run(*arguments, code=2)
+        assert message in said, arguments
+        assert len(said.splitlines()) == 1, arguments
     assert not (tmp_path / "o").exists()
     assert not (tmp_path / "t").exists()

@@ -94,6 +94,16 @@ def test_every_image_gets_its_feedback_and_the_rest_its_reason(
     assert float(rows[1]["overall"]) == pytest.approx(alone.scores["overall"], abs=1e-5)
 
 
+def test_feedback_for_another_prompt_is_not_kept_in_silence(weights: Path, images: Path, tmp_path: Path) -> None:
+    options = ("-w", weights, "-o", tmp_path / "out", "--scores-only")
+    (images / "broken.png").unlink()
+    assert analyze(images, "--prompt", "a cat", *options).exit_code == 0
+    again = analyze(images, "--prompt", "a dog", *options)
+    assert again.exit_code == 2
+    assert "holds feedback on a.png for another prompt, 'a cat'" in again.stderr
+    assert "6 already there" in analyze(images, "--prompt", "a cat", *options).stdout
+
+
 def test_a_second_run_makes_only_what_is_missing(weights: Path, images: Path, tmp_path: Path) -> None:
     (images / "broken.png").unlink()
     out, processes = tmp_path / "out", Processes("cpu")

@@ -145,7 +145,7 @@ def test_folder_in_batches(predictor: Predictor, tmp_path: Path) -> None:
     assert [path.name for path, _ in found] == [f"{seed}.png" for seed in range(5)]
     prompts = {"0.png": "a", **{str(seed): "b" for seed in range(1, 5)}}
     assert [item.prompt for _, item in predictor.predict_folder(tmp_path, prompts, scores_only=True)] == list("abbbb")
-    with pytest.raises(ValueError, match=r"1 images have no prompt: 4\.png"):
+    with pytest.raises(ValueError, match=r"no prompt is given for 4\.png; add a line"):
         next(predictor.predict_folder(tmp_path, dict(itertools.islice(prompts.items(), 4))))
     with pytest.raises(ValueError, match="holds no image"):
         next(predictor.predict_folder(tmp_path / "absent", "a cat"))

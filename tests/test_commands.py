@@ -1,0 +1,73 @@
+"""What the commands of both libraries share: devices, and mistakes told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from commons.commands import explained, one_sentence
+from commons.devices import resolve_device
+
+
+def test_auto_is_the_processor_where_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device() == torch.device("cpu")
+    assert resolve_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["tpu", "", "cuda:x", "xpu", "meta", "CPU"])
+def test_an_unknown_device_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"device '{name}' is unknown; use auto, cpu, cuda or mps"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps"])
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"device '{name}' is not available here"):
+        resolve_device(name)
+
+
+def test_a_gpu_beyond_the_last_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="'cuda:2' is not available here; there are 2"):
+        resolve_device("cuda:2")
+
+
+def run(error: Exception) -> tuple[int, str]:
+    app = typer.Typer()
+
+    @app.command()
+    @one_sentence
+    def fail() -> None:
+        raise error
+
+    result = CliRunner().invoke(app)
+    return result.exit_code, result.stderr
+
+
+def test_a_mistake_is_one_line_and_exit_code_2() -> None:
+    assert run(ValueError("size is 9; use 64")) == (2, "Error: size is 9; use 64\n")
+
+
+def test_what_is_no_mistake_of_the_user_keeps_its_traceback() -> None:
+    assert run(KeyError("x")) == (1, "")
+
+
+def test_errors_of_the_system_name_the_path_and_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="missing") as caught:
+        (tmp_path / "missing").read_text()
+    said = explained(caught.value)
+    assert (
+        said == f"{tmp_path / 'missing'}: no such file or directory; name a place that exists and that you may read "
+        "or write"
+    )
+    assert explained(OSError("made by hand")) == "made by hand"
