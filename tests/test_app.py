@@ -22,6 +22,7 @@ from tests.tiny import photo, tiny_pipeline
 from ui import zerogpu
 from ui.overlays import band_chart, motion_energy_picture
 from ui.service import AnimationService, Recent
+from ui.visit import Visit
 
 QUICK = {"seconds": 1, "steps": 1, "size": 128}
 
@@ -198,6 +199,26 @@ def test_recent_forgets_what_was_used_longest_ago() -> None:
     assert dropped == [2]
     assert recent.get("b") is None
     assert recent.get("a") == 1
+
+
+def test_a_visit_knows_whether_its_photo_is_still_there(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.visit.PATIENCE", 0.1)
+    other = tmp_path / "other.png"
+    other.write_bytes(picture.read_bytes() + b"another")
+    visit = Visit()
+    visit.look_at(str(picture))
+    assert visit.begin(str(picture))
+    assert visit.goes_on
+    assert not visit.look_at(str(picture))  # an example: its result was begun before the page told of the photo
+    assert visit.look_at(str(other))
+    assert not visit.goes_on
+    assert not visit.begin(str(picture))  # asked for before, come up after
+    assert visit.begin(str(other))
+    assert visit.goes_on
+    assert visit.look_at(None)
+    assert not visit.goes_on
 
 
 def test_what_goes_to_a_gpu_worker_can_be_pickled(service: AnimationService, picture: Path) -> None:

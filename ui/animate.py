@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.helpers import Examples
 
 from gid.options import AUTO, LIMITS, MotionOptions, RenderOptions, Strength
 from gid.photo import load_photo
@@ -18,8 +19,9 @@ from gid.strength import hardly_moves, resolve
 from ui.errors import explained
 from ui.overlays import band_chart, motion_energy_picture
 from ui.photo_input import PhotoInput
-from ui.poke_canvas import PokeCanvas, prepare_canvas
+from ui.poke_canvas import CanvasFiles, PokeCanvas, prepare_canvas
 from ui.service import AnimationService
+from ui.visit import Visit
 from ui.weights_menu import build_weights_menu
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -27,7 +29,7 @@ FPS = 30
 SECONDS = 5
 CANVAS_SIDE = 1024
 # On a phone the result is below the button; where it is in sight already, nothing moves.
-INTO_VIEW = "() => document.querySelector('#animate-video').scrollIntoView({ block: 'nearest' })"
+INTO_VIEW = "() => document.querySelector('#animate-views').scrollIntoView({ block: 'nearest' })"
 NO_PHOTO = "There is no photo yet. Upload one, paste one, take one with the camera, or click an example below."
 FAILED = "The photo was not animated"
 STANDS_STILL = (
@@ -94,12 +96,17 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 elem_id="animate-photo",
                 placeholder="Drop a photo here: flowers, leaves, a candle, hanging cloth",
             )
-            _examples(photo)
+            examples = _examples(photo)
             animate = gr.Button("Animate", variant="primary", size="lg", elem_id="animate-button")
-            with gr.Row():
-                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"].high, min_width=120)
-                randomize = gr.Checkbox(False, label="New seed", info="another motion each time", min_width=120)
             with gr.Accordion("Advanced", open=False):
+                with gr.Row():
+                    seed = gr.Number(
+                        0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"].high, min_width=120
+                    )
+                    randomize = gr.Checkbox(False, label="New seed", info="another motion each time", min_width=120)
+                with gr.Row():
+                    seconds = gr.Slider(1, 20, SECONDS, step=0.5, label="Seconds", min_width=120)
+                    loop = gr.Checkbox(True, label="Loop", info="the end leads back to the start", min_width=120)
                 steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
                 guidance = gr.Slider(1, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
                 size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
@@ -110,7 +117,7 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                 )
                 build_weights_menu(service, "animate")
         with gr.Column(min_width=320):
-            with gr.Tabs() as views:
+            with gr.Tabs(elem_id="animate-views") as views:
                 with gr.Tab("Video", id="video"):
                     video = gr.Video(
                         label="Animation",
@@ -120,33 +127,24 @@ def build_animate_tab(service: AnimationService) -> AnimateTab:
                         interactive=False,
                         elem_id="animate-video",
                     )
-                    playback = _playback_controls()
+                    with gr.Row():
+                        strength = gr.Slider(0, LIMITS["strength"].high, 1, step=0.1, label="Strength", min_width=140)
+                        speed = gr.Slider(LIMITS["speed"].low, 3, 1, step=0.1, label="Speed", min_width=140)
+                    automatic = gr.Checkbox(True, label="Natural strength, chosen for the photo")
                 with gr.Tab("Live preview", id="live"):  # until the video is ready, and for playing with the wind
                     live = PokeCanvas(mode="sway", elem_id="animate-live", container=False)
             results = _results(views, live, video)
-    controls = _Controls(photo, *playback, seed, steps, guidance, size, hold_still)
-    _wire(service, animate, controls, randomize, results)
+    controls = _Controls(photo, automatic, strength, speed, seconds, loop, seed, steps, guidance, size, hold_still)
+    _wire(service, animate, examples, controls, randomize, results)
     _endpoint(service, controls, results)
     return AnimateTab(photo, seed, steps, guidance, hold_still)
 
 
-def _playback_controls() -> tuple[gr.Checkbox, gr.Slider, gr.Slider, gr.Slider, gr.Checkbox]:
-    """What acts on the finished motion stands under the video."""
-    with gr.Row():
-        strength = gr.Slider(0, LIMITS["strength"].high, 1, step=0.1, label="Strength", min_width=140)
-        speed = gr.Slider(LIMITS["speed"].low, 3, 1, step=0.1, label="Speed", min_width=140)
-    with gr.Row():
-        automatic = gr.Checkbox(True, label="Natural strength", info="chosen for the photo", min_width=140)
-        seconds = gr.Slider(1, 20, SECONDS, step=0.5, label="Seconds", min_width=140)
-        loop = gr.Checkbox(True, label="Loop", info="the end leads back to the start", min_width=140)
-    return automatic, strength, speed, seconds, loop
-
-
 def _results(views: gr.Tabs, live: PokeCanvas, video: gr.Video) -> _Results:
+    note = gr.Markdown(elem_classes="quiet", elem_id="animate-note")
     with gr.Row(elem_classes="downloads"):
         video_file = gr.DownloadButton("Save video", interactive=False, size="md", min_width=140)
         motion_file = gr.DownloadButton("Save motion", interactive=False, size="md", min_width=140)
-    note = gr.Markdown(elem_classes="quiet", elem_id="animate-note")
     with gr.Row(elem_classes="explained", equal_height=True):
         energy = gr.Image(
             label="Where it moves",
@@ -161,10 +159,9 @@ def _results(views: gr.Tabs, live: PokeCanvas, video: gr.Video) -> _Results:
     return _Results(views, live, video, energy, bands, video_file, motion_file, note)
 
 
-def _examples(photo: PhotoInput) -> None:
+def _examples(photo: PhotoInput) -> Examples:
     files = sorted(str(path) for path in EXAMPLES.glob("*.jpg"))
-    if files:
-        gr.Examples(files, photo, label="Examples", examples_per_page=12, api_visibility="private")
+    return gr.Examples(files, photo, label="Examples", examples_per_page=12, api_visibility="private")
 
 
 def _options(
@@ -219,39 +216,42 @@ def _motion_updates(
 def _wire(
     service: AnimationService,
     animate: gr.Button,
+    examples: Examples,
     controls: _Controls,
     randomize: gr.Checkbox,
     results: _Results,
 ) -> None:
     def run(
+        visit: Visit,
         photo: str | None,
         *values: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[dict[Any, Any]]:
         if photo is None:
             raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
-        with explained(FAILED):
+        with explained(FAILED), tempfile.TemporaryDirectory() as folder:  # its files are copied when handed over
             progress(0.01, desc="Starting")
             motion, render = _chosen(*values)
-            fresh = service.known_motion(photo, motion) is None
+            if not visit.begin(photo):
+                return
+            fresh, live = service.known_motion(photo, motion) is None, None
             for result in service.animate(photo, motion, render):
+                if not visit.goes_on:
+                    return
                 if isinstance(result, SpectralVolume):
                     strength = resolve(render.strength, result)
                     yield _motion_updates(service, results, photo, motion, result, strength)
-                    yield from play_live(photo, result.magnify(strength), fresh)
-                else:
-                    yield video_updates(result)
+                    live = swaying(photo, result.magnify(strength), folder)
+                    if live is not None and fresh:  # the photo sways in the browser while the video is rendered
+                        yield {results.live: live, results.views: gr.Tabs(selected="live")}
+                else:  # the canvas again: in a tab that was never opened, what an event skips is lost
+                    yield {results.live: live, **video_updates(result)}
 
-    def play_live(photo: str, volume: SpectralVolume, show: bool) -> Iterator[dict[Any, Any]]:
-        """Let the photo sway in the browser, and show that while the video is rendered.
-
-        A motion of nothing has nothing to show.
-        """
+    def swaying(photo: str, volume: SpectralVolume, folder: str) -> CanvasFiles | None:
+        """What the live preview plays. A motion of nothing has nothing to show."""
         if float(volume.motion_energy().max()) <= 0:
-            return
-        with tempfile.TemporaryDirectory() as folder:  # the files are copied when they are handed over
-            files = prepare_canvas(load_photo(photo, max_side=CANVAS_SIDE), volume, folder)
-            yield {results.live: files, **({results.views: gr.Tabs(selected="live")} if show else {})}
+            return None
+        return prepare_canvas(load_photo(photo, max_side=CANVAS_SIDE), volume, folder)
 
     def video_updates(path: Path) -> dict[Any, Any]:
         return {
@@ -278,17 +278,29 @@ def _wire(
     def choose_seed(seed: float, new: bool) -> int:
         return secrets.randbelow(100_000) if new else int(seed or 0)
 
-    def clear() -> dict[Any, Any]:
+    def clear(visit: Visit, photo: str | None) -> dict[Any, Any]:
+        """Another photo has no result yet; that of an example may already be on its way."""
+        if not visit.look_at(photo):
+            return {results.video: gr.skip()}
         empty = dict.fromkeys([results.live, results.video, results.energy, results.bands])
         buttons = {button: gr.DownloadButton(interactive=False) for button in (results.video_file, results.motion_file)}
-        return {**empty, **buttons, results.note: ""}
+        return {**empty, **buttons, results.note: "", results.views: gr.Tabs(selected="video")}
 
     progress_on = [results.video, results.note]  # the note is in sight while the live preview plays
     rendered = [results.video, results.video_file, results.views]
     shared: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "animate"}
-    animate.click(None, js=INTO_VIEW, api_visibility="private")
-    pressed = animate.click(choose_seed, [controls.seed, randomize], controls.seed, api_visibility="private")
-    pressed.then(run, controls.inputs(), results.outputs(), show_progress_on=progress_on, **shared)
+    visit = gr.State(Visit())
+    for asked, begin in ((animate.click, animate.click), (examples.dataset.click, examples.load_input_event.then)):
+        asked(None, js=INTO_VIEW, api_visibility="private")
+        begun = begin(choose_seed, [controls.seed, randomize], controls.seed, api_visibility="private")
+        begun.then(
+            run,
+            [visit, *controls.inputs()],
+            results.outputs(),
+            show_progress_on=progress_on,
+            trigger_mode="always_last",
+            **shared,
+        )
     for slider in (controls.strength, controls.speed, controls.seconds, controls.size):
         by_hand = slider is controls.strength
         slider.release(
@@ -301,7 +313,14 @@ def _wire(
         )
     for box in (controls.loop, controls.automatic):
         box.input(render_again, controls.inputs(), rendered, show_progress_on=progress_on, **shared)
-    controls.photo.change(clear, None, results.outputs(), show_progress="hidden", queue=False, api_visibility="private")
+    controls.photo.change(
+        clear,
+        [visit, controls.photo],
+        results.outputs(),
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )
 
 
 def _endpoint(service: AnimationService, controls: _Controls, results: _Results) -> None:

@@ -12,7 +12,7 @@ from gid.photo import to_uint8
 from gid.spectrum import SpectralVolume
 
 COLORMAP = "inferno"
-CHART_WIDTH, CHART_HEIGHT, TOP = 300, 112, 22
+CHART_WIDTH, CHART_HEIGHT, TOP = 300, 112, 36
 
 
 def motion_energy_picture(photo: Tensor, volume: SpectralVolume) -> np.ndarray:
@@ -53,12 +53,12 @@ def band_chart(volume: SpectralVolume) -> str:
             f'height="{height:.1f}" rx="1.5"><title>{hz:.1f} Hz: {size:.3f}% of the photo</title></rect>'
         )
         if index % 3 == 0:
-            labels.append(f'<text x="{left + step / 2:.1f}" y="{TOP + CHART_HEIGHT + 14}">{hz:.1f}</text>')
+            labels.append(f'<text x="{left + step / 2:.1f}" y="{TOP + CHART_HEIGHT + 15}">{hz:.1f}</text>')
     described = f"Mean amplitude by frequency: {top:.2f} per cent of the photo's size at most"
     return (
-        f'<svg class="bands" viewBox="0 0 {CHART_WIDTH} {TOP + CHART_HEIGHT + 32}" role="img" '
+        f'<svg class="bands" viewBox="0 0 {CHART_WIDTH} {TOP + CHART_HEIGHT + 36}" role="img" '
         f'aria-label="{described}"><g class="bars">{"".join(bars)}</g><g class="ticks">{"".join(labels)}'
-        f'<text x="{CHART_WIDTH / 2}" y="{TOP + CHART_HEIGHT + 29}">frequency in Hz</text></g>'
-        f'<text class="title" x="0" y="11">How strongly, by frequency</text>'
-        f'<text class="top" x="{CHART_WIDTH}" y="11">up to {top:.2f}% of the photo</text></svg>'
+        f'<text x="{CHART_WIDTH / 2}" y="{TOP + CHART_HEIGHT + 32}">frequency in Hz</text></g>'
+        f'<text class="title" x="0" y="12">How strongly, by frequency</text>'
+        f'<text class="top" x="{CHART_WIDTH}" y="30">up to {top:.2f}% of the photo</text></svg>'
     )

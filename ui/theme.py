@@ -20,11 +20,12 @@ def make_theme() -> gr.themes.Base:
     )
     # White on teal-700 has a contrast of 5.5, enough to read at any size.
     return theme.set(
+        color_accent="*primary_700",
         body_text_color_subdued="*neutral_500",
         button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_600",
+        button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
         button_primary_text_color_dark="white",
         slider_color="*primary_600",

@@ -133,7 +133,7 @@ export class PokeCanvas {
     this.root.querySelector(".gid-poke-empty").hidden = true;
     this.root.classList.add("gid-poke-ready");
     const ratio = image.naturalWidth / image.naturalHeight;
-    this.root.querySelector(".gid-poke-frame").style.width = `min(100%, calc(75vh * ${ratio}))`;
+    this.root.querySelector(".gid-poke-frame").style.width = `min(100%, calc(var(--poke-room, 75vh) * ${ratio}))`;
     this.simulation = new Simulation(model);
     this.steadyWind = null;
     this.swayTime = 0;
