@@ -19,6 +19,7 @@ from ui.poke_canvas import PokeCanvas
 from ui.poke_service import PokeService, read_gesture, same_photo
 from ui.service import AnimationService, photo_hash
 
+INTO_VIEW = "() => document.querySelector('{}').scrollIntoView({{ block: 'nearest' }})"
 FAILED = "The photo was not poked"
 NO_PHOTO = "There is no photo yet. Upload one here or in the Animate tab."
 NO_CLIP = "There is no clip yet. Upload a short video from a still camera."
@@ -69,7 +70,7 @@ def _layout() -> PokeTab:
                 placeholder="Drop a photo here, or start in the Animate tab",
             )
             find = gr.Button("Make it pokeable", variant="primary", size="lg", elem_id="poke-button")
-            with gr.Accordion("Your own clip", open=False):
+            with gr.Accordion("Or start from your own clip", open=False):
                 clip = gr.Video(
                     label="A short clip from a still camera",
                     sources=["upload"],
@@ -81,9 +82,13 @@ def _layout() -> PokeTab:
             canvas = PokeCanvas(elem_id="poke-canvas", container=False)
             note = gr.Markdown(elem_classes="quiet")
             with gr.Row(elem_classes="downloads"):
-                render = gr.Button("Render this poke", elem_id="poke-render")
-                page = gr.DownloadButton("Take it home (HTML page)", interactive=False, elem_id="poke-page")
-            video = gr.Video(label="The answer, rendered", autoplay=True, height=300, interactive=False)
+                render = gr.Button("Make a video of this poke", interactive=False, elem_id="poke-render", min_width=240)
+                page = gr.DownloadButton(
+                    "Take it home as a web page", interactive=False, elem_id="poke-page", min_width=240
+                )
+            video = gr.Video(
+                label="The poke as a video", autoplay=True, height=300, interactive=False, elem_id="poke-video"
+            )
     return PokeTab(photo, find, clip, measure, canvas, render, page, video, note)
 
 
@@ -97,15 +102,19 @@ def _wire_subjects(
     tab: gr.Tab | None,
 ) -> None:
     """From a photo or a clip to the canvas."""
-    outputs = [parts.canvas, parts.page, parts.note, parts.video, shown, gesture]
+    outputs = [parts.canvas, parts.page, parts.note, parts.video, shown, gesture, parts.render]
     settings = [animate.seed, animate.steps, animate.guidance, animate.hold_still]
 
     def present(key: str | None, source: str | None, note: str) -> tuple[Any, ...]:
+        poked = (None, gr.Button(interactive=False))  # not yet
         if key is None:
-            return None, gr.DownloadButton(value=None, interactive=False), "", None, None, None
+            return None, gr.DownloadButton(value=None, interactive=False), "", None, None, *poked
         subject = poke_service.subject(key)
         page = gr.DownloadButton(value=str(subject.page), interactive=True)
-        return subject.files, page, note, None, photo_hash(source) if source else None, None
+        return subject.files, page, note, None, photo_hash(source) if source else None, *poked
+
+    def told(options: MotionOptions) -> str:
+        return f"Motion by the {service.weights} weights, seed {options.seed}. {service.notice}".rstrip()
 
     def chosen(seed: float, steps: float, guidance: float, hold_still: bool) -> MotionOptions:
         return MotionOptions(int(seed), int(steps), float(guidance), hold_still=bool(hold_still))
@@ -115,16 +124,14 @@ def _wire_subjects(
             raise gr.Error(NO_PHOTO, title=FAILED, print_exception=False)
         with explained(FAILED):
             options = chosen(*values)
-            key = poke_service.photo(photo, options)
-            return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}. {service.notice}")
+            return present(poke_service.photo(photo, options), photo, told(options))
 
     def find_known(photo: str | None, on_canvas: str | None, *values: Any) -> tuple[Any, ...]:
         if photo is None or same_photo(photo, on_canvas):
             return tuple(gr.skip() for _ in outputs)
         with explained(FAILED):
             options = chosen(*values)
-            key = poke_service.known_photo(photo, options)
-            return present(key, photo, f"Motion by `{service.weights}` weights, seed {options.seed}. {service.notice}")
+            return present(poke_service.known_photo(photo, options), photo, told(options))
 
     def measure(clip: str | None) -> tuple[Any, ...]:
         if clip is None:
@@ -145,6 +152,7 @@ def _wire_subjects(
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     working: dict[str, Any] = {"api_visibility": "private", "show_progress_on": parts.canvas}
+    parts.find.click(None, js=INTO_VIEW.format("#poke-canvas"), api_visibility="private")
     parts.find.click(find, [parts.photo, *settings], outputs, concurrency_id="animate", **working)
     parts.measure.click(measure, parts.clip, outputs, **working)
     parts.photo.change(forget, [parts.photo, shown], outputs, **private)
@@ -157,8 +165,8 @@ def _wire_subjects(
 def _wire_rendering(poke_service: PokeService, parts: PokeTab, gesture: gr.State) -> None:
     """From a gesture on the canvas to a video."""
 
-    def remember(event: gr.EventData) -> dict[str, Any]:
-        return dict(event._data or {})
+    def remember(event: gr.EventData) -> tuple[dict[str, Any], gr.Button]:
+        return dict(event._data or {}), gr.Button(interactive=True)
 
     def render(payload: dict[str, Any] | None) -> str:
         if not payload:
@@ -170,9 +178,11 @@ def _wire_rendering(poke_service: PokeService, parts: PokeTab, gesture: gr.State
         """Where the browser cannot draw the canvas, the video is the answer."""
         return render(payload) if payload and payload.get("fallback") else gr.skip()
 
-    parts.canvas.poke(remember, None, gesture, queue=False, api_visibility="private", show_progress="hidden").then(
-        render_instead, gesture, parts.video, api_visibility="private", concurrency_id="animate"
+    told = parts.canvas.poke(
+        remember, None, [gesture, parts.render], queue=False, api_visibility="private", show_progress="hidden"
     )
+    told.then(render_instead, gesture, parts.video, api_visibility="private", concurrency_id="animate")
+    parts.render.click(None, js=INTO_VIEW.format("#poke-video"), api_visibility="private")
     parts.render.click(render, gesture, parts.video, api_visibility="private", concurrency_id="animate")
 
 
