@@ -147,8 +147,13 @@ def test_folder_in_batches(predictor: Predictor, tmp_path: Path) -> None:
     assert [item.prompt for _, item in predictor.predict_folder(tmp_path, prompts, scores_only=True)] == list("abbbb")
     with pytest.raises(ValueError, match=r"no prompt is given for 4\.png; add a line"):
         next(predictor.predict_folder(tmp_path, dict(itertools.islice(prompts.items(), 4))))
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="is not a folder"):
         next(predictor.predict_folder(tmp_path / "absent", "a cat"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        next(predictor.predict_folder(tmp_path / "empty", "a cat"))
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        next(predictor.predict_folder(tmp_path, "a cat", batch_size=0))
 
 
 def test_lists_must_match(predictor: Predictor) -> None:
