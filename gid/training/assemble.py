@@ -33,7 +33,7 @@ class AssembleConfig:
     Attributes:
         autoencoder_run: folder of stage 1.
         denoiser_run: folder of stage 3 or 4; its photo encoder holds the trained condition layers.
-        renderer: folder of a renderer.
+        renderer: folder of a renderer: `renderer` in that of its stage.
         envelope_run: folders of stage 2 to take the envelope heads from, if others than the denoiser's; all heads found
             are averaged. They must be built alike, on the denoiser's trunk.
         stillness: folder of stage 2b, if the pipeline is to hold pictures of things still.
@@ -56,9 +56,10 @@ def assemble(config: AssembleConfig) -> Path:
     """Write the pipeline; existing weights in ``out`` are replaced only after the new ones are whole.
 
     Raises:
-        OSError: if a stage's folder holds no weights.
-        ValueError: if the envelope heads belong to another trunk, or are built differently.
+        ValueError: if a stage's folder does not hold what the stage writes, or the envelope heads belong to another
+            trunk or are built differently.
     """
+    _check_stages(config)
     normalization, envelope = load_normalization(config.autoencoder_run)
     encoder = PhotoEncoder.from_pretrained(config.denoiser_run / "photo_encoder")
     if config.envelope_run:
@@ -95,6 +96,27 @@ def assemble(config: AssembleConfig) -> Path:
         if file.stat().st_size > MAX_FILE_BYTES:
             logger.warning("%s is over 10 MB: a plain push to a Space refuses it", file)
     return config.out
+
+
+def _check_stages(config: AssembleConfig) -> None:
+    """Raises ValueError by the option's name for a folder without its stage; diffusers would ask the Hub for it."""
+    wanted = [
+        ("autoencoder-run", config.autoencoder_run, "normalization.json", "autoencoder"),
+        ("autoencoder-run", config.autoencoder_run, "autoencoder/config.json", "autoencoder"),
+        ("denoiser-run", config.denoiser_run, "denoiser/config.json", "attention"),
+        ("denoiser-run", config.denoiser_run, "photo_encoder/config.json", "attention"),
+        *(("envelope-run", run, "photo_encoder/config.json", "envelope") for run in config.envelope_run),
+    ]
+    if config.stillness is not None:
+        wanted.append(("stillness", config.stillness, "stillness/config.json", "stillness"))
+    for option, run, file, stage in wanted:
+        if not (run / file).is_file():
+            raise ValueError(f"--{option} {run} holds no {file}; name the folder that `gid train {stage}` wrote")
+    if not (config.renderer / "config.json").is_file():
+        raise ValueError(
+            f"--renderer {config.renderer} holds no config.json; name `renderer` in the folder that `gid train "
+            "renderer` wrote"
+        )
 
 
 def _with_heads(encoder: PhotoEncoder, runs: tuple[Path, ...]) -> PhotoEncoder:
