@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 MOTION_FORMAT = "gid-motion/1"
@@ -274,10 +274,9 @@ class SpectralVolume:
         }
         beside = path.with_name(f".{path.name}.part")
         try:
-            save_file({"coefficients": self.real.to("cpu", dtype).contiguous()}, beside, metadata)
+            # Not with save_file, which makes a file that only its owner may read.
+            beside.write_bytes(save({"coefficients": self.real.to("cpu", dtype).contiguous()}, metadata))
             beside.replace(path)
-        except SafetensorError as error:
-            raise OSError(f"{path} could not be written: {error}") from error
         finally:
             beside.unlink(missing_ok=True)
 
@@ -290,7 +289,7 @@ class SpectralVolume:
         """
         path = Path(path)
         if not path.is_file():
-            raise ValueError(f"motion file {path} does not exist")
+            raise ValueError(f"motion file {path} does not exist; make it with `gid motion` or `gid extract`")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -1,6 +1,7 @@
 """The spectral volume against numpy's Fourier transform, closed forms and damaged files."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -180,6 +181,13 @@ def test_motion_files_are_written_whole_or_not_at_all(tmp_path) -> None:
     with pytest.raises(ValueError, match="bfloat16"):
         random_volume().save(tmp_path / "motion.safetensors", torch.bfloat16)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
+def test_motion_files_may_be_read_by_whom_other_new_files_may(tmp_path) -> None:
+    (tmp_path / "plain").touch()
+    random_volume().save(tmp_path / "motion.safetensors")
+    assert (tmp_path / "motion.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_photo_of_another_shape_is_refused() -> None:
