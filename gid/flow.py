@@ -166,7 +166,7 @@ def _check_frames(frames: Frames, start: int) -> None:
     if not 0 <= start < len(frames):
         raise ValueError(f"start frame {start} lies outside the clip of {len(frames)} frames")
     if len(frames) < 2:
-        raise ValueError("the clip has one frame; motion needs at least 2")
+        raise ValueError("the clip has one frame; motion needs at least 2. Give a video, not a picture")
 
 
 def _flows(greys: list[Frames], periodic: bool) -> Iterator[tuple[int, float, Floats, Floats]]:
@@ -323,7 +323,7 @@ def to_volume(
         if len(seconds) < 2 * num_bands:
             raise ValueError(
                 f"the clip is {len(fractions) / clip_fps:.2f} s long from its start frame; {num_bands} frequency bands "
-                f"need at least {2 * num_bands / fps:.2f} s. Use a longer clip or an earlier start"
+                f"need at least {2 * num_bands / fps:.2f} s. Use a longer clip"
             )
         return SpectralVolume.from_trajectories(
             torch.from_numpy(_at(fractions, seconds * clip_fps)), num_bands, fps, size, "measured"

@@ -51,7 +51,10 @@ class Wind:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.strength) and math.isfinite(self.angle)) or not self.duration > 0:
-            raise ValueError(f"a wind needs a finite strength and angle and a duration above 0 s, got {self}")
+            raise ValueError(
+                f"a wind needs a finite strength and angle and a duration above 0 s, got strength {self.strength}, "
+                f"angle {self.angle}, duration {self.duration}; strength 1 is a good start"
+            )
 
     def profile(self, t: float) -> float:
         """Wind speed `t` seconds after the front arrives, about 0 to 1.5; 0 before it and after the gust."""

@@ -20,7 +20,13 @@ class Limit:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{name} is {value!r}, which is not a number. {self.remedy}")
         if not self.low <= value <= self.high:
-            raise ValueError(f"{name} is {value:g}; it must be from {self.low:g} to {self.high:g}. {self.remedy}")
+            shown, low, high = (_shown(number) for number in (value, self.low, self.high))
+            raise ValueError(f"{name} is {shown}; it must be from {low} to {high}. {self.remedy}")
+
+
+def _shown(number: float) -> str:
+    """Whole numbers with all their digits, others short."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 # The strength that looks natural for the photo (gid.strength), or a number.

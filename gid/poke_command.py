@@ -78,15 +78,15 @@ def poke(
     at: Annotated[str | None, typer.Option(help="X,Y in pixels of the photo: where to take hold.")] = None,
     force: Annotated[str | None, typer.Option(help="DX,DY in pixels: how far to pull, right and down.")] = None,
     kind: Annotated[str, typer.Option(help="drag (pull and let go) or poke (a short push).")] = "drag",
-    hold: Annotated[float, typer.Option(help="Seconds until a drag lets go.")] = 0.5,
-    gust: Annotated[float, typer.Option(help="Strength of a gust of wind, 0 for none.")] = 0.0,
+    hold: Annotated[float, typer.Option(help="Seconds until a drag lets go, above 0, at most 10.")] = 0.5,
+    gust: Annotated[float, typer.Option(help="Strength of a gust of wind, 0 for none, 1 for a breeze.")] = 0.0,
     gust_angle: Annotated[float, typer.Option(help="Where the wind blows: 0 right, 90 down, in degrees.")] = 0.0,
     gust_seed: Annotated[int, typer.Option(help="Which gust.")] = 0,
     seconds: Annotated[float, typer.Option(help="Length of the video, 0.5 to 20.")] = 3.0,
     fps: Annotated[float, typer.Option(help="Frames a second, 5 to 60.")] = 30.0,
-    stiffness: Annotated[float, typer.Option(help="Above 1 swings faster.")] = 1.0,
-    damping: Annotated[float, typer.Option(help="1 is the paper's; smaller rings longer.")] = 0.5,
-    strength: Annotated[float, typer.Option(help="Scale of what is shown.")] = 1.0,
+    stiffness: Annotated[float, typer.Option(help="Above 1 swings faster, 0.01 to 100.")] = 1.0,
+    damping: Annotated[float, typer.Option(help="1 is the paper's; smaller rings longer, 0 to 100.")] = 0.5,
+    strength: Annotated[float, typer.Option(help="Scale of what is shown, 0 to 10.")] = 1.0,
     seed: Seed = 0,
     steps: Steps = MotionOptions.steps,
     guidance: Guidance = MotionOptions.guidance,
@@ -107,6 +107,10 @@ def poke(
     LIMITS["size"].check("size", size)
     if (at is None) != (force is None):
         raise ValueError("give both --at X,Y and --force DX,DY, or neither and a --gust")
+    if at is None and not gust:
+        raise ValueError("nothing acts on the photo: give --at X,Y and --force DX,DY, or a --gust 1")
+    if not 0 < hold <= 10:
+        raise ValueError(f"--hold is {hold:g}; it must be above 0 and at most 10 seconds, 0.5 is a good start")
     if kind not in ("drag", "poke"):
         raise ValueError(f"--kind is {kind!r}; use drag or poke")
     options = MotionOptions(seed=seed, steps=steps, guidance=guidance)
@@ -137,13 +141,13 @@ def export(
     from gid.export import export_page
     from gid.jobs import check_output
     from gid.options import LIMITS
+    from gid.video import written_beside
 
     check_output(output, (".html",))
     LIMITS["size"].check("size", size)
     options = MotionOptions(seed=seed, steps=steps, guidance=guidance)
     picture, volume = photo_and_motion(photo, size, motion_in, options, weights, device)
     page = export_page(picture, volume, photo.stem)
-    beside = output.with_name(f".{output.name}.part")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(output)
+    with written_beside(output) as partial:
+        partial.write_text(page, encoding="utf-8")
     typer.echo(str(output))

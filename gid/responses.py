@@ -125,7 +125,7 @@ def gesture_at(
 ) -> Gesture:
     """One gesture given in pixels of a photo of size (width, height): the point, and the pull's length in x and y.
 
-    Raises ValueError, in pixels, for a point outside the photo or a pull longer than it.
+    Raises ValueError, in pixels, for a point outside the photo, no pull or one longer than the photo.
     """
     width, height = size
     if not all(math.isfinite(v) for v in (*at, *force)):
@@ -134,8 +134,12 @@ def gesture_at(
         raise ValueError(
             f"the point {at[0]:g},{at[1]:g} is outside the photo: x must be 0 to {width - 1}, y 0 to {height - 1}"
         )
+    if force == (0, 0):
+        raise ValueError("the force is zero: give pixels to pull by, right and down, for example 40,-10")
     if abs(force[0]) > width or abs(force[1]) > height:
-        raise ValueError(f"the force {force[0]:g},{force[1]:g} is longer than the photo of {width}x{height} pixels")
+        raise ValueError(
+            f"the force {force[0]:g},{force[1]:g} is longer than the photo of {width}x{height} pixels; pull less"
+        )
     place = ((at[0] + 0.5) / width, (at[1] + 0.5) / height)
     pull = (force[0] / width, force[1] / height)
     return Gesture(place, pull, "poke" if kind == "poke" else "drag", duration=duration)

@@ -71,7 +71,7 @@ def read_video(
         # A file cut short still gives the frames before the cut; with none of them there is nothing to work on.
         if not frames:
             raise ValueError(
-                f"{path} cannot be read as a video ({error}): it is damaged or of another type; "
+                f"{path} cannot be read as a video ({error.strerror or error}): it is damaged or of another type; "
                 "convert it to mp4 and try again"
             ) from error
         logger.warning("%s is damaged after frame %d; the rest is left out", path, len(frames))

@@ -89,7 +89,7 @@ def test_motion_alone_is_the_same_motion(weights: Path, picture: Path, tmp_path:
         (["--speed", 0], "speed is 0; it must be from 0.1 to 4"),
         (["--frames", 1], "frames is 1; it must be from 2 to 900"),
         (["--fps", 500], "fps is 500"),
-        (["--seed", -1], "seed is -1"),
+        (["--seed", -1], "seed is -1; it must be from 0 to 4294967295"),
         (["--steps", 0], "steps is 0"),
         (["--guidance", 0], "guidance is 0"),
         (["--size", 5000], "size is 5000; it must be from 64 to 1920"),

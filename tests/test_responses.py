@@ -141,8 +141,10 @@ def test_gid_poke_writes_a_video(folder: Path, tmp_path: Path) -> None:
         (["--at", "10,10"], "both --at"),
         (["--at", "here", "--force", "1,1"], "two numbers"),
         (["--at", "500,10", "--force", "1,1"], "outside the photo"),
-        (["--at", "10,10", "--force", "0,0"], "zero"),
-        ([], "nothing acts"),
+        (["--at", "10,10", "--force", "0,0"], "for example 40,-10"),
+        (["--at", "10,10", "--force", "1,1", "--hold", "0"], "--hold is 0"),
+        (["--gust", "nan"], "got strength nan"),
+        ([], "nothing acts on the photo: give --at"),
     ],
 )
 def test_gid_poke_explains_mistakes(folder: Path, tmp_path: Path, options: list[str], message: str) -> None:
