@@ -68,7 +68,7 @@ def quiet() -> None:
 
 
 class Bar:
-    """A progress bar that is called with (done, total)."""
+    """A progress bar that is called with (done, total), and ends its line whatever happens within ``with``."""
 
     def __init__(self, text: str) -> None:
         from tqdm.auto import tqdm
@@ -80,6 +80,12 @@ class Bar:
         self._bar.update(done - self._bar.n)
         if done >= total:
             self._bar.close()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
 
 
 @app.command()
@@ -144,8 +150,10 @@ def animate(
     pipeline = load(weights, device)
     if volume is None:
         prepare_rendering(pipeline)
-        volume = predict_motion(pipeline, photo, motion, Bar("motion"))
-    write_animation(output, picture.to(pipeline.device), volume, pipeline.renderer, render, Bar("frames"))
+        with Bar("motion") as bar:
+            volume = predict_motion(pipeline, photo, motion, bar)
+    with Bar("frames") as bar:
+        write_animation(output, picture.to(pipeline.device), volume, pipeline.renderer, render, bar)
     if motion_out is not None:
         volume.save(motion_out)
     typer.echo(str(output))
@@ -198,7 +206,10 @@ def motion(
 
     check_output(output, (".safetensors",))
     load_photo(photo, max_side=64)  # a bad photo is told before the models are loaded
-    predict_motion(load(weights, device), photo, options, Bar("motion")).save(output)
+    pipeline = load(weights, device)
+    with Bar("motion") as bar:
+        volume = predict_motion(pipeline, photo, options, bar)
+    volume.save(output)
     typer.echo(str(output))
 
 

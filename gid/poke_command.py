@@ -64,7 +64,9 @@ def photo_and_motion(
     elif clip:
         volume = extract(source)
     else:
-        volume = predict_motion(load(weights, device), source, options, Bar("motion"))
+        pipeline = load(weights, device)
+        with Bar("motion") as bar:
+            volume = predict_motion(pipeline, source, options, bar)
     volume.check_photo(photo.shape[-1], photo.shape[-2])
     return photo, volume
 
@@ -122,7 +124,8 @@ def poke(
     response = Response(gestures, wind, seconds, fps, knobs)
     picture, volume = photo_and_motion(photo, size, motion_in, options, weights, device)
     pipeline: Any = load(weights, device)
-    write_response(output, picture.to(pipeline.device), volume, pipeline.renderer, response, Bar("frames"))
+    with Bar("frames") as bar:
+        write_response(output, picture.to(pipeline.device), volume, pipeline.renderer, response, bar)
     typer.echo(str(output))
 
 

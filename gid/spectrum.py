@@ -277,6 +277,9 @@ class SpectralVolume:
             # Not with save_file, which makes a file that only its owner may read.
             beside.write_bytes(save({"coefficients": self.real.to("cpu", dtype).contiguous()}, metadata))
             beside.replace(path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"cannot write {path}: {reason}. Free some space or choose another folder") from error
         finally:
             beside.unlink(missing_ok=True)
 

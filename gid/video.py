@@ -245,6 +245,7 @@ def _require_folder(folder: Path, target: Path) -> None:
 
 
 def _write_error(path: Path, error: Exception) -> ValueError:
+    reason = getattr(error, "strerror", None) or error
     return ValueError(
-        f"cannot write {path}: {error}. Free some space or choose a folder you may write to; nothing was left behind"
+        f"cannot write {path}: {reason}. Free some space or choose a folder you may write to; nothing was left behind"
     )

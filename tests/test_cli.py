@@ -110,6 +110,16 @@ def test_a_mistake_is_one_sentence(picture: Path, tmp_path: Path, options: list[
     assert not target.exists()
 
 
+def test_a_mistake_found_late_has_a_line_of_its_own(weights: Path, picture: Path, tmp_path: Path) -> None:
+    still = tmp_path / "still.safetensors"
+    SpectralVolume(torch.zeros(3, 2, 4, 6, dtype=torch.complex64)).save(still)
+    options = ["--at", "10,10", "--force", "5,0", "--motion-in", still, "--weights", weights, "--device", "cpu"]
+    result = gid("poke", picture, "-o", tmp_path / "out.mp4", *options)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: this motion does not move anything")
+    assert not (tmp_path / "out.mp4").exists()
+
+
 @pytest.mark.parametrize(
     ("output", "says"),
     [("missing/out.mp4", "does not exist"), ("out.avi", "use one of"), ("out", "use one of")],

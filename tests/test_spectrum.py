@@ -181,6 +181,10 @@ def test_motion_files_are_written_whole_or_not_at_all(tmp_path) -> None:
     with pytest.raises(ValueError, match="bfloat16"):
         random_volume().save(tmp_path / "motion.safetensors", torch.bfloat16)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "motion.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"cannot write .*/motion\.safetensors: Is a directory\. Free some space"):
+        random_volume().save(tmp_path / "motion.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["motion.safetensors"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
