@@ -153,6 +153,7 @@ def test_several_pictures_are_ranked_and_ranked_again(visit: Visit, service: Fee
     )
     assert page.locator("#feedback-view-many .rahf-item").count() == 3
     assert "of the best" in page.locator("#feedback-view-many .rahf-item").last.inner_text()
+    page.locator("#feedback-view-many summary").click()
     page.locator("#feedback-view-many").get_by_label("Map threshold").fill("0")
     told = [reasons[-1] for reasons in reasons_on(page, "#feedback-view-many")]
     ranked = service.rank(found, [path.name for path in paths], {only: 1.0}, Thresholds(0.0))
@@ -179,6 +180,7 @@ def test_reasons_follow_the_sliders(visit: Visit, service: FeedbackService, tmp_
     page.locator("#feedback-picture input[type=file]").set_input_files(str(path))
     page.locator("#feedback-picture img").first.wait_for()
     page.locator("#feedback-prompt textarea").fill(prompt)
+    page.locator(f"{view} summary").click()
     page.locator(view).get_by_label("Map threshold").fill("0.9")  # before there is anything to tell
     page.locator("#feedback-button").click()
     page.locator(f"{view} .rahf-ready").wait_for()

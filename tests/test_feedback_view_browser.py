@@ -86,6 +86,7 @@ def view(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vie
     seen = open_page(browser, ViewVisit, url)
     for name in ("one", "hebrew", "many"):
         seen.page.locator(f"#{name} .rahf-ready").wait_for()
+        seen.page.locator(f"#{name} summary").click()  # the sliders
     yield seen
     seen.page.close()
     demo.close()
@@ -154,16 +155,16 @@ def test_the_line_under_the_picture_reads_the_maps(shown: ViewVisit) -> None:
     shown.slide("Map threshold", 0.5)
     parts = [round(100 * float((grey(name) >= 127.5).mean())) for name in ("implausibility", "misalignment")]
     page.mouse.move(1, 1)
-    assert line.inner_text().startswith(f"Implausible in {parts[0]}% of the picture, Misaligned in {parts[1]}%")
+    assert line.inner_text().startswith(f"Implausible in {parts[0]}% of the picture, misaligned in {parts[1]}% (")
     frame = page.locator("#one .rahf-frame")
     frame.hover(position={"x": 2, "y": 2})
-    assert line.inner_text() == "Implausible 0.00, Misaligned 0.80 here"
+    assert line.inner_text() == "Implausible 0.00, misaligned 0.80 here"
     page.mouse.move(1, 1)
     frame.focus()
     for _ in range(5):
         page.keyboard.press("Shift+ArrowRight")  # from the middle to the right edge
     value = grey("implausibility")[20, -1] / 255
-    assert line.inner_text() == f"Implausible {value:.2f}, Misaligned 0.10 here"
+    assert line.inner_text() == f"Implausible {value:.2f}, misaligned 0.10 here"
     assert frame.get_attribute("aria-label") == line.inner_text()
     page.keyboard.press("Escape")
     assert "from 0.50 on" in line.inner_text()

@@ -107,6 +107,7 @@ def test_animate_and_poke(visit: Visit, tmp_path: Path) -> None:
 
     page.get_by_role("tab", name="Poke").click()  # photo and motion come along
     page.locator("#poke-canvas .gid-poke-ready").wait_for()
+    assert page.locator("#poke-render").is_disabled()  # there is no poke yet
     box = page.locator("#poke-canvas canvas").bounding_box()
     x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.35 * box["height"]  # its head
     page.mouse.move(x, y)

@@ -21,7 +21,11 @@ from ui.photo_input import PhotoInput
 from ui.weights_menu import build_weights_menu
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-INTO_VIEW = "() => document.querySelector('{}').scrollIntoView({{ block: 'nearest' }})"
+# On a phone the result is below the button; where its picture is in sight already, nothing moves.
+INTO_VIEW = """() => {{
+  const view = document.querySelector('{}'), picture = view.querySelector('.rahf-room') ?? view;
+  if (picture.getBoundingClientRect().bottom > innerHeight) view.scrollIntoView({{ block: 'nearest' }});
+}}"""
 # What only tells again what is known.
 AGAIN: dict[str, Any] = {
     "trigger_mode": "always_last",
@@ -130,18 +134,19 @@ def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
 
 def _many(service: FeedbackService) -> None:
     with gr.Row(equal_height=False):
-        pictures = gr.Gallery(
-            label="Pictures",
-            file_types=["image"],
-            type="filepath",
-            sources=["upload", "clipboard"],
-            interactive=True,
-            columns=4,
-            height=280,
-            object_fit="contain",
-            min_width=300,
-            elem_id="feedback-pictures",
-        )
+        with gr.Column(min_width=300):
+            pictures = gr.Gallery(
+                label="Pictures",
+                file_types=["image"],
+                type="filepath",
+                sources=["upload", "clipboard"],
+                interactive=True,
+                columns=4,
+                height=240,
+                object_fit="contain",
+                elem_id="feedback-pictures",
+            )
+            shelf = gr.Column()
         with gr.Column(min_width=300):
             prompt = _prompt("feedback-prompt-many")
             press = gr.Button("Compare", variant="primary", size="lg", elem_id="feedback-compare")
@@ -196,8 +201,9 @@ def _many(service: FeedbackService) -> None:
     results.view.settle(tell_again, [results.shown, *weights], outputs, **AGAIN)
     for slider in weights:
         slider.release(rank_again, [results.shown, results.thresholds, *weights], outputs, **AGAIN)
-    rows = [[row["files"], row["prompt"], _numbered(row["planted"])] for row in _known_faults("many")]
-    _examples(rows, [pictures, prompt], inputs, run, results)
+    with shelf:
+        rows = [[row["files"], row["prompt"], _numbered(row["planted"])] for row in _known_faults("many")]
+        _examples(rows, [pictures, prompt], inputs, run, results)
 
 
 def _known_faults(kind: str) -> list[dict[str, Any]]:
@@ -218,7 +224,7 @@ def _examples(
     results: _Results,
 ) -> None:
     """A click fills in an example and asks for feedback, which is remembered from then on."""
-    planted = gr.Textbox(visible=False, label="Planted")  # only a column of the table
+    planted = gr.HTML(visible=False, label="Faults")  # only a column of the table; a textbox's is cut off
     shelf = gr.Examples(
         rows, [*filled, planted], label="Examples with known faults", examples_per_page=12, api_visibility="private"
     )

@@ -142,7 +142,7 @@ def test_choosing_weights_of_feedback(browser: Any, page_url: str, picture: Path
     page.locator("#feedback-button").click()
     note.get_by_text("Feedback by the released weights (a release).").wait_for()
     assert "non-commercial use only" in note.inner_text()
-    assert slider.input_value() == "0.3"
+    page.wait_for_function("(slider) => slider.value === '0.3'", arg=slider.element_handle())  # its pictures load first
 
     menu.fill("someone/else")
     menu.press("Enter")

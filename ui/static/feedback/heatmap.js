@@ -6,6 +6,7 @@ export const STOPS = {
   misalignment: [[190, 240, 255], [60, 175, 250], [40, 85, 225], [45, 5, 120]],
 };
 export const TITLES = { implausibility: "Implausible", misalignment: "Misaligned" };
+export const MEANINGS = { implausibility: "looks broken", misalignment: "not as asked" };
 
 /** 256 colours of a map, one after the other as r, g, b. */
 export function ramp(name) {

@@ -100,7 +100,7 @@ export class Stage {
     const shown = this.shown();
     if (this.at) {
       [this.cross.style.left, this.cross.style.top] = this.at.map((part) => `${100 * part}%`);
-      this.probe.textContent = shown.map((name) => `${TITLES[name]} ${this.value(name).toFixed(2)}`).join(", ") + (shown.length ? " here" : "");
+      this.probe.textContent = listed(shown, (name) => this.value(name).toFixed(2)) + (shown.length ? " here" : "");
       if (cross) this.frame.setAttribute("aria-label", this.probe.textContent);
       return;
     }
@@ -115,12 +115,21 @@ export class Stage {
 
   summary(shown) {
     if (!Object.keys(this.maps).length) return NO_MAPS;
+    if (!shown.length) return "No heatmap is shown";
     const threshold = this.settings.threshold;
-    const parts = shown.map((name) => {
+    let whole = " of the picture"; // said once
+    const covered = listed(shown, (name) => {
       const part = share(this.maps[name].values, threshold);
-      const said = part === 0 ? "nowhere" : part < 0.005 ? "in a spot" : `in ${Math.round(100 * part)}% of the picture`;
-      return `${TITLES[name]} ${said}`;
+      if (part < 0.005) return part === 0 ? "nowhere" : "in a spot";
+      const said = `in ${Math.round(100 * part)}%${whole}`;
+      whole = "";
+      return said;
     });
-    return parts.length ? `${parts.join(", ")} (from ${threshold.toFixed(2)} on)` : "No heatmap is shown";
+    return `${covered} (from ${threshold.toFixed(2)} on)`;
   }
+}
+
+/** What `tell` says of each map, as one phrase. */
+function listed(names, tell) {
+  return names.map((name, place) => `${place ? TITLES[name].toLowerCase() : TITLES[name]} ${tell(name)}`).join(", ");
 }

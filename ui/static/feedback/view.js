@@ -1,7 +1,7 @@
 // Feedback on one or several pictures: shared controls above, one item a picture below.
 
 import { make } from "./dom.js";
-import { STOPS, TITLES, gradient } from "./heatmap.js";
+import { MEANINGS, STOPS, TITLES, gradient } from "./heatmap.js";
 import { Stage } from "./stage.js";
 import { Words } from "./words.js";
 
@@ -120,7 +120,7 @@ export class FeedbackView {
     this.colours = {};
     for (const name of Object.keys(STOPS)) {
       this.colours[name] = make("span", { class: "rahf-colours", role: "img", "aria-label": `Colours of ${name}, from 0 on the left to 1 on the right` });
-      place.append(make("span", { class: "rahf-name" }, TITLES[name]), make("span", {}, "0"), this.colours[name], make("span", {}, "1"));
+      place.append(make("span", { class: "rahf-name" }, `${TITLES[name]}: ${MEANINGS[name]}`), make("span", {}, "0"), this.colours[name], make("span", {}, "1"));
     }
   }
 
