@@ -101,15 +101,16 @@ def assemble(config: AssembleConfig) -> Path:
 def _check_stages(config: AssembleConfig) -> None:
     """Raises ValueError by the option's name for a folder without its stage; diffusers would ask the Hub for it."""
     wanted = [
-        ("autoencoder-run", config.autoencoder_run, "normalization.json", "autoencoder"),
-        ("autoencoder-run", config.autoencoder_run, "autoencoder/config.json", "autoencoder"),
-        ("denoiser-run", config.denoiser_run, "denoiser/config.json", "attention"),
-        ("denoiser-run", config.denoiser_run, "photo_encoder/config.json", "attention"),
-        *(("envelope-run", run, "photo_encoder/config.json", "envelope") for run in config.envelope_run),
+        ("autoencoder-run", config.autoencoder_run, "autoencoder", "autoencoder"),
+        ("denoiser-run", config.denoiser_run, "denoiser", "attention"),
+        ("denoiser-run", config.denoiser_run, "photo_encoder", "attention"),
+        *(("envelope-run", run, "photo_encoder", "envelope") for run in config.envelope_run),
     ]
     if config.stillness is not None:
-        wanted.append(("stillness", config.stillness, "stillness/config.json", "stillness"))
-    for option, run, file, stage in wanted:
+        wanted.append(("stillness", config.stillness, "stillness", "stillness"))
+    files = [(option, run, f"{part}/config.json", stage) for option, run, part, stage in wanted]
+    files.append(("autoencoder-run", config.autoencoder_run, "normalization.json", "autoencoder"))
+    for option, run, file, stage in files:
         if not (run / file).is_file():
             raise ValueError(f"--{option} {run} holds no {file}; name the folder that `gid train {stage}` wrote")
     if not (config.renderer / "config.json").is_file():
