@@ -110,7 +110,7 @@ def resolve(
         check_folder(kind.embedded, kind)
         return kind.embedded
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if text and folder.is_dir():  # Path("") is the current folder
         check_folder(folder, kind)
         return folder
     hub_name = HubName.parse(text)

@@ -50,6 +50,12 @@ def test_what_is_no_name_is_refused(text: str) -> None:
     assert HubName.parse(text) is None
 
 
+def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="weights '' are unknown"):
+        resolve("", GID)
+
+
 def test_a_folder_wins_over_a_repository(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, gid_files(1))
     monkeypatch.chdir(tmp_path)
