@@ -108,7 +108,7 @@ class Simulation:
 
     @property
     def gains(self) -> Real:
-        """(J,) band gains."""
+        """(J,) band gains. Raises ValueError if the knobs hold another number of them."""
         count = len(self.model.shapes)
         if self.knobs.gains is None:
             return np.ones(count)

@@ -42,6 +42,7 @@ class Wind:
 
     strength: 1 bends the strongest point by about 6 % of the long side. angle: degrees, 0 blows to the right, 90 down.
     duration: seconds of a gust, or infinity for a wind that goes on. seed: which wind.
+    Raises ValueError for values that are not finite, or no duration.
     """
 
     strength: float = 1.0

@@ -87,6 +87,7 @@ class ModalModel:
     shapes: (J, 2, H, W) complex128, x then y, fractions of the long side, rim pinned, bands 1..K-1 of the volume with
     the factor 2 of the one-sided transform in them. frequencies: (J,) Hz, as in the volume. aspect: width and height
     over the long side. tempo: how many times faster than in the volume the modes swing when let go.
+    Raises ValueError for another shape, no mode, a frequency of 0, or values that are not finite.
     """
 
     shapes: Complex

@@ -67,6 +67,9 @@ class MotionOptions(_Checked):
     classifier-free guidance and ``loop_guidance`` the weight u of motion self-guidance (the paper's equation 5), which
     needs ``solver="ddim"``. ``hold_still`` lets pictures of things that do not move, such as a cup, hardly move; only
     weights that know such things heed it.
+
+    Raises:
+        ValueError: naming value, limit and remedy, for an option out of range, or loop guidance with another solver.
     """
 
     seed: int = 0
@@ -91,6 +94,9 @@ class RenderOptions(_Checked):
     ``frames`` and ``fps`` give the length, ``strength`` and ``speed`` scale the motion (``"auto"``: the strength that
     looks natural, :mod:`gid.strength`), ``loop`` makes the last frame lead back to the first, ``size`` is the longer
     side of the video in pixels (a smaller photo is not enlarged).
+
+    Raises:
+        ValueError: naming value, limit and remedy, for an option out of range.
     """
 
     frames: int = 150

@@ -64,7 +64,11 @@ def load_photo(source: str | Path | Image.Image | NDArray[Any], max_side: int | 
 
 
 def to_uint8(frames: Tensor) -> NDArray[np.uint8]:
-    """(N, 3, H, W) in [0, 1] -> (N, H, W, 3) uint8, clamped and rounded to nearest."""
+    """(N, 3, H, W) in [0, 1] -> (N, H, W, 3) uint8, clamped and rounded to nearest.
+
+    Raises:
+        ValueError: for another shape.
+    """
     if frames.ndim != 4 or frames.shape[1] != 3:
         raise ValueError(f"frames have shape {tuple(frames.shape)}; they must be (N, 3, H, W)")
     scaled = frames.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)

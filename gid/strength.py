@@ -33,6 +33,9 @@ class NaturalMotion:
         stills: a motion under this share of the natural amplitude is a still picture's leak: it is not made stronger.
         stretch: the largest displacement gradient (pixels a pixel), met by all but one in a thousand of a volume's
             places and moments. At 1 the picture folds; measured clips reach 0.58.
+
+    Raises:
+        ValueError: for numbers that contradict each other.
     """
 
     amplitude: float = 3.9e-3

@@ -42,6 +42,7 @@ class Places:
     centres: Tensor
 
     def to(self, device: torch.device | str) -> "Places":
+        """The places on another device."""
         return Places(self.nouns.to(device), self.colours.to(device), self.centres.to(device))
 
 
@@ -55,6 +56,7 @@ class WordEnds:
     marks: Tensor
 
     def to(self, device: torch.device | str) -> "WordEnds":
+        """The words on another device."""
         return WordEnds(self.rows.to(device), self.ends.to(device), self.marks.to(device))
 
 

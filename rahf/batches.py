@@ -48,6 +48,7 @@ class Batch:
     ends: WordEnds | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
+        """The batch on another device."""
         texts = self.texts
         return Batch(
             images=self.images.to(device),

@@ -37,6 +37,7 @@ class TextTokens:
     mask: Tensor
 
     def to(self, device: torch.device | str) -> "TextTokens":
+        """The tokens on another device."""
         return TextTokens(self.ids.to(device), self.mask.to(device))
 
 
@@ -111,6 +112,7 @@ class RAHF(
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return self.visual_token_projection.weight.device
 
     @property
@@ -120,6 +122,7 @@ class RAHF(
 
     @property
     def dtype(self) -> torch.dtype:
+        """The number format of the weights."""
         return self.visual_token_projection.weight.dtype
 
     def forward(
@@ -157,7 +160,10 @@ class RAHF(
         return output
 
     def squash(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) -> (B,3,S,S), the model's square, with antialiased bilinear filtering as in the release."""
+        """(B,3,H,W) -> (B,3,S,S), the model's square, with antialiased bilinear filtering as in the release.
+
+        Raises ValueError for another shape.
+        """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images have shape {tuple(images.shape)}; they must be (batch, 3, height, width)")
         side = self.config.image_size
@@ -197,7 +203,10 @@ class RAHF(
         return self.visual_token_projection(self.pyramid.part(self.normalize(pictures), corner))
 
     def fuse(self, visual: Tensor, text: TextTokens) -> Fused:
-        """Run the T5 encoder over visual tokens (B,N,C) followed by the text; padding is masked everywhere."""
+        """Run the T5 encoder over visual tokens (B,N,C) followed by the text; padding is masked everywhere.
+
+        Raises ValueError if the numbers of images and texts differ.
+        """
         if len(visual) != len(text.ids):
             raise ValueError(f"{len(visual)} images came with {len(text.ids)} prompts; give one prompt an image")
         ids, mask = text.ids.to(visual.device), text.mask.to(visual.device)

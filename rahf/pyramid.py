@@ -62,6 +62,7 @@ class PyramidTower(nn.Module):
         return self.norm(torch.cat([summary, tokens], dim=1))
 
     def train(self, mode: bool = True) -> "PyramidTower":
+        """As for any module, but the trunk's batch statistics stay as they are."""
         super().train(mode)
         self.trunk.eval()
         return self

@@ -39,7 +39,10 @@ TINTED, SPOILED, DEGRADED = 0.5, 0.5, 0.3
 
 @dataclass(frozen=True)
 class RecognitionConfig:
-    """How to train; the learning rate goes down to zero as a cosine, and the tower gets `tower_rate` of it."""
+    """How to train; the learning rate goes down to zero as a cosine, and the tower gets `tower_rate` of it.
+
+    Raises ValueError for counts below 1.
+    """
 
     steps: int = 500
     batch_size: int = 64

@@ -37,6 +37,7 @@ class TrainConfig:
 
     schedule: "reciprocal_sqrt", the paper's, or "cosine", down to zero at the last step. tower_rate: the image tower's
     learning rate as a part of that of all else, for a pretrained tower.
+    Raises ValueError for counts below 1 or another schedule.
     """
 
     steps: int = 20_000

@@ -84,4 +84,5 @@ class WordEmbedding(nn.Module):
         return self.spelling(spelling_hashes(ids, self.rows, causal)) * (ids >= FIRST_BYTE)[..., None]
 
     def forward(self, ids: Tensor, causal: bool = False) -> Tensor:
+        """(B,L) byte ids -> (B,L,width); 0 for padding and marks of the end."""
         return self.words(ids, causal) + self.place(ordinals(ids)) * (ids >= FIRST_BYTE)[..., None]

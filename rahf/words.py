@@ -68,7 +68,7 @@ def word_probabilities(
 
     The first pass takes every earlier word as aligned; each later pass takes the decisions (at one half) of the pass
     before, which is how the decoder was trained. `passes` of at least the number of words + 1 gives greedy decoding
-    restricted to the prompt's words.
+    restricted to the prompt's words. Raises ValueError for no pass at all.
     """
     if passes < 1:
         raise ValueError(f"passes is {passes}; it must be at least 1")

@@ -253,6 +253,9 @@ def sliding_distances(
 
     The t-th number compares the real videos' t-th windows with the generated videos' t-th: how quality changes over
     time. Windows follow one another without overlap. ``clips``: the network takes windows (DTFVD), else frames (FID).
+
+    Raises:
+        ValueError: if the shortest video is shorter than one window.
     """
     shortest = min(len(video) for video in (*real, *generated))
     if shortest < length:

@@ -138,6 +138,9 @@ def seam_ratio(sequence: Tensor) -> float:
     """Step across the wrap over the median interior step of a loop (N, ...), N >= 3; steps are mean |difference|.
 
     1 is seamless. 0 if nothing moves at all; infinite if only the wrap moves. Displacements and rendered frames alike.
+
+    Raises:
+        ValueError: for fewer than 3 frames.
     """
     if sequence.shape[0] < 3:
         raise ValueError(f"a loop of {sequence.shape[0]} frames has no interior; at least 3 are needed")

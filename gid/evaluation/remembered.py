@@ -50,6 +50,7 @@ class Remembered:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, photo: Tensor, *, seed: int) -> Motion:
+        """The motion of a photo (3, H, W) in [0, 1], from the folder if it was asked for before."""
         pixels = photo.mul(255).round().clamp(0, 255).to(torch.uint8).cpu().contiguous()
         name = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:16]
         path = self.folder / f"{name}-{seed}.safetensors"

@@ -37,7 +37,11 @@ class MotionAutoencoderConfig:
 
     @classmethod
     def preset(cls, name: Literal["paper", "small"]) -> MotionAutoencoderConfig:
-        """``paper``: base 128 x (1, 2, 4), 55.3M parameters; ``small``: base 16, for two cores."""
+        """``paper``: base 128 x (1, 2, 4), 55.3M parameters; ``small``: base 16, for two cores.
+
+        Raises:
+            ValueError: for another name.
+        """
         if name == "paper":
             return cls((128, 256, 512), 2, 4, 32, True, residual=False)
         if name == "small":

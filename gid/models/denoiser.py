@@ -46,7 +46,11 @@ class DenoiserConfig:
 
     @classmethod
     def preset(cls, name: Literal["paper", "small"]) -> DenoiserConfig:
-        """``paper``: base 128 x (1, 4, 8) and a 16-channel condition; ``small``: for two cores."""
+        """``paper``: base 128 x (1, 4, 8) and a 16-channel condition; ``small``: for two cores.
+
+        Raises:
+            ValueError: for another name.
+        """
         if name == "paper":
             return cls(
                 condition_channels=16,

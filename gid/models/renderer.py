@@ -44,7 +44,11 @@ class RendererConfig:
 
     @classmethod
     def preset(cls, name: Literal["paper", "small"]) -> RendererConfig:
-        """``paper``: a feature pyramid of ResNet-34's blocks and widths; ``small``: for two cores."""
+        """``paper``: a feature pyramid of ResNet-34's blocks and widths; ``small``: for two cores.
+
+        Raises:
+            ValueError: for another name.
+        """
         if name == "paper":
             return cls(
                 feature_channels=(64, 64, 128, 256, 512),

@@ -59,6 +59,7 @@ class RichHF:
     records: TFRecord files. images: a folder that holds the images under their `filename`, or under its last part, with
     any image suffix. prompts: prompt by filename. mismatch: what to do with a record whose word label does not fit its
     prompt: "skip" it (logged by name) or "refuse" (RecordError). Records without image or prompt are left out.
+    Raises ValueError if no record is left.
     """
 
     def __init__(
@@ -112,7 +113,10 @@ class RichHF:
 
 
 def find_image(folder: Path, filename: str) -> Path | None:
-    """The image of a record below `folder`: under its whole name, or its last part, with any image suffix."""
+    """The image of a record below `folder`: under its whole name, or its last part, with any image suffix.
+
+    Raises RecordError for a name that points outside the folder.
+    """
     inside = PurePosixPath(filename)
     if inside.is_absolute() or ".." in inside.parts:
         raise RecordError(f"{filename}: the name points outside the image folder")

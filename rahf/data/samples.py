@@ -27,7 +27,11 @@ class SceneObject:
 class Sample:
     """image (H,W,3) uint8; heatmaps by name, (h,w) float32 in [0, 1]; scores by name in [0, 1], higher is better;
     words: one label for each word of the prompt, 0 = misaligned, or None if words were not labelled; objects: what is
-    really in the picture and where, known only of composed scenes."""
+    really in the picture and where, known only of composed scenes.
+
+    Raises RecordError, which names the sample, for another shape, unknown labels, scores out of range, or labels that
+    do not fit the prompt's words.
+    """
 
     name: str
     image: np.ndarray

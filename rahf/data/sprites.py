@@ -109,7 +109,10 @@ class SpriteLibrary:
         return cls([Sprite(entry["noun"], _read(folder / entry["file"]), entry["file"]) for entry in index])
 
     def split(self, name: str) -> dict[str, list[Sprite]]:
-        """Sprites by noun of "train" or "test": a quarter of each noun's, at least one of two, are held out."""
+        """Sprites by noun of "train" or "test": a quarter of each noun's, at least one of two, are held out.
+
+        Raises ValueError for another name, and if fewer than two nouns have sprites on that side.
+        """
         if name not in ("train", "test"):
             raise ValueError(f"split is {name!r}; it must be 'train' or 'test'")
         chosen = {}
