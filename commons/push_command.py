@@ -35,7 +35,10 @@ def push_command(kind: WeightsKind, library: Library, report_file: str) -> Calla
         report: Annotated[Path | None, typer.Option(help=report_help)] = None,
         test_data: Annotated[str, typer.Option(help="What the report was measured on.")] = "",
     ) -> None:
-        """Publish a folder of weights with a model card; without --yes only what would be uploaded is shown."""
+        """Publish a folder of weights with a model card.
+
+        Without --yes only what would be uploaded is shown.
+        """
         said = Publication(folder, repository, private, licence, title, data, training, report, test_data)
         typer.echo(publish(said, kind, library, yes))
 

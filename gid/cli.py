@@ -26,11 +26,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are not markup
 )
 app.add_typer(
-    typer.Typer(cls=TrainGroup), name="train", help="Train one stage; `gid train STAGE --help` lists its options."
+    typer.Typer(cls=TrainGroup, rich_markup_mode=None),
+    name="train",
+    help="Train one stage; `gid train STAGE --help` lists its options.",
 )
-app.add_typer(typer.Typer(cls=DataGroup), name="data", help="Make and prepare training data.")
+app.add_typer(typer.Typer(cls=DataGroup, rich_markup_mode=None), name="data", help="Make and prepare training data.")
 
 Photo = Annotated[Path, typer.Argument(help="The photo: any common image format.", show_default=False)]
 PhotoOrFolder = Annotated[
@@ -122,10 +125,10 @@ def animate(
     keep_motion: Annotated[bool, typer.Option(help="For a folder: keep the motion files too.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Turn a photo into a video or a seamless loop; or every photo of a folder, also under `accelerate launch`.
+    """Turn a photo, or each of a folder, into a video or loop.
 
-    A folder may be interrupted and started again: what is there already is skipped. Photos that cannot be used are
-    listed in failures.jsonl at the end, with the reason.
+    A folder may be shared among processes by `accelerate launch`. It may be interrupted and started again: what is
+    there already is skipped. Photos that cannot be used are listed in failures.jsonl at the end, with the reason.
     """
     motion = MotionOptions(seed, steps, guidance, solver, loop_guidance, hold_still)
     render = RenderOptions(frames, fps, strength_from_text(strength), speed, loop, size)
@@ -198,7 +201,7 @@ def motion(
     weights: Weights = "embedded",
     device: Device = "auto",
 ) -> None:
-    """Predict how a photo would move and write it as a motion file."""
+    """Predict how a photo would move, as a motion file."""
     options = MotionOptions(seed, steps, guidance, solver, loop_guidance, hold_still)
 
     from gid.jobs import check_output, predict_motion
@@ -219,7 +222,10 @@ def extract(
     video: Annotated[Path, typer.Argument(help="A short clip from a still camera.", show_default=False)],
     output: MotionOut,
 ) -> None:
-    """Measure the motion of a video and write it as a motion file of its first frame."""
+    """Measure the motion of a video.
+
+    It is written as a motion file of the first frame.
+    """
     from gid.flow import extract as measure
     from gid.jobs import check_output
 

@@ -32,7 +32,10 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert another project's checkpoint; nothing in it is executed, and every key that does not fit is named."""
+    """Convert another project's checkpoint.
+
+    Nothing in it is executed, and every key that does not fit is named.
+    """
     if source not in KNOWN:
         raise ValueError(f"--from is {source!r}; known are {', '.join(KNOWN)}")
     if not output.parent.is_dir():

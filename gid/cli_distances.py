@@ -26,9 +26,10 @@ def distances(
     sliding: Annotated[bool, typer.Option(help="Also how FID and DTFVD change over time.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Distances between real and generated videos by the paper's protocol: 256x128, windows of 16 and 32 frames.
+    """FID, KID, FVD and DTFVD between two folders of videos.
 
-    No network is downloaded: name the files of those you have.
+    By the paper's protocol: 256x128, windows of 16 and 32 frames. No network is downloaded: name the files of those you
+    have.
     """
     for name in (picture_input, clip_input):
         if name not in ("uint8", "unit", "signed"):

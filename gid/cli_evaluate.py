@@ -33,9 +33,10 @@ def evaluate(
     ] = "embedded",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Compare predicted with measured motion on clips, beside baselines, and print the table.
+    """Compare predicted with measured motion on clips.
 
-    Predicted motions are kept in the output folder, by weights and settings: an interrupted run goes on where it was.
+    The table, beside baselines, is printed and written. Predicted motions are kept in the output folder, by weights and
+    settings: an interrupted run goes on where it was.
     """
     MotionOptions(0, steps, guidance)
     if seeds < 1 or starts < 1:

@@ -86,7 +86,7 @@ def stage_command(function: Callable[..., Any]) -> Any:
     run.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(one_sentence(run))
     return typer.main.get_command(app)
 

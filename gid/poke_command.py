@@ -97,7 +97,10 @@ def poke(
     weights: Weights = "embedded",
     device: Device = "auto",
 ) -> None:
-    """Pull, poke or blow at a photo and render how it swings, from rest to rest."""
+    """Pull, poke or blow at a photo and render how it swings.
+
+    The first and the last frame are the photo at rest.
+    """
     from gid.cli import Bar, load
     from gid.dynamics import Knobs
     from gid.gusts import Wind
@@ -140,7 +143,10 @@ def export(
     weights: Weights = "embedded",
     device: Device = "auto",
 ) -> None:
-    """Write one HTML page with the photo in it that answers pokes in any browser, without a network."""
+    """Write one HTML page with a photo that answers pokes.
+
+    It works in any browser, without a network.
+    """
     from gid.export import export_page
     from gid.jobs import check_output
     from gid.options import LIMITS

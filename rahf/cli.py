@@ -25,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are not markup
 )
 
 
@@ -46,7 +47,10 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the weights.")],
     dtype: Annotated[Half, typer.Option(help="Number format to store.")] = Half.float32,
 ) -> None:
-    """Convert the public checkpoint (CC BY-NC 4.0) to a weights folder. Nothing in it is executed."""
+    """Convert the public checkpoint (CC BY-NC 4.0).
+
+    A folder of weights is written. Nothing in the checkpoint is executed.
+    """
     from .conversion import convert_checkpoint
 
     convert_checkpoint(checkpoint, out, dtype=getattr(torch, dtype.value))
@@ -70,10 +74,10 @@ def analyze(
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
-    """Feedback on one image; or on every image of a folder, also under `accelerate launch`.
+    """Feedback on one image, or on each of a folder.
 
-    A folder may be interrupted and started again: what is there already is skipped. Images that cannot be used are
-    listed in failures.jsonl at the end, with the reason.
+    A folder may be shared among processes by `accelerate launch`. It may be interrupted and started again: what is
+    there already is skipped. Images that cannot be used are listed in failures.jsonl at the end, with the reason.
     """
     if image.is_dir():
         _analyze_folder(image, weights, prompt, prompts, out, scores_only, report, batch_size, precision, device)
@@ -154,7 +158,7 @@ def rank(
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
     device: Device = "auto",
 ) -> None:
-    """Rank the images of a folder, best first, with what speaks against each."""
+    """Rank the images of a folder, best first, with reasons."""
     from .feedback import rank as ranked
     from .predictor import Predictor
 

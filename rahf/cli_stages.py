@@ -97,7 +97,10 @@ def recognize(
     seed: int = 0,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
 ) -> None:
-    """Teach the image tower what single sprites show; `rahf train --init` goes on from there."""
+    """Teach the image tower what single sprites show.
+
+    `rahf train --init` goes on from there.
+    """
     from .data.sprites import SpriteLibrary
     from .model import RAHF
     from .prompts import load_tokenizer
@@ -131,7 +134,10 @@ def evaluate(
     sheet: Annotated[int, typer.Option(help="Samples on the sheet.")] = 6,
     device: Device = "auto",
 ) -> None:
-    """All metrics, beside the paper's numbers and, for composed scenes, a constant prediction."""
+    """All metrics, beside the paper's numbers.
+
+    For composed scenes also those of a constant prediction.
+    """
     from .evaluation import collect, constant_predictions, summarise, table, to_json
     from .predictor import Predictor
 
@@ -167,7 +173,7 @@ def pack(
         Path | None, typer.Option(help="Sprite library: choose the word threshold on 300 scenes.")
     ] = None,
 ) -> None:
-    """Write weights in small parts of half precision, to be shipped."""
+    """Write weights in small parts of half precision."""
     from .checkpoints import save_parts
     from .evaluation import best_word_threshold, collect
     from .model import RAHF
@@ -191,7 +197,10 @@ def sprites(
     clipart: Annotated[Path | None, typer.Option(help="Folder of the unpacked Debian package openclipart-png.")] = None,
     font: Annotated[Path | None, typer.Option(help="Colour font with bitmap glyphs: NotoColorEmoji.ttf.")] = None,
 ) -> None:
-    """Make a sprite library for composed scenes from packages that you have unpacked."""
+    """Make a sprite library for composed scenes.
+
+    Its pictures come from packages that you have unpacked.
+    """
     from .data.sprites import build_library
 
     typer.echo(f"{build_library(out, emoji or [], clipart, font)} sprites in {out}")

@@ -20,7 +20,10 @@ def evaluate_warps(
     batch_size: int = 4,
     device: Device = "auto",
 ) -> None:
-    """Plant a warp into every picture of a folder and see whether it is found, beside baselines."""
+    """Plant a warp into every picture of a folder.
+
+    The table says how often it is found, beside baselines.
+    """
     from .predictor import Predictor
     from .warps import find_warps, summarise_warps, warp_sheet, warp_table, warps_to_json
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 from commons.commands import explained, one_sentence
 from commons.devices import resolve_device
+from gid.cli import app as gid
+from rahf.cli import app as rahf
 
 
 def test_auto_is_the_processor_where_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +74,27 @@ def test_errors_of_the_system_name_the_path_and_the_remedy(tmp_path: Path) -> No
         "or write"
     )
     assert explained(OSError("made by hand")) == "made by hand"
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The words that name each command and group below one."""
+    if not hasattr(group, "list_commands"):
+        return [path]
+    context = typer.Context(group)
+    below = [commands(group.get_command(context, name), (*path, name)) for name in group.list_commands(context)]
+    return [path, *(words for part in below for words in part)]
+
+
+@pytest.mark.parametrize(("library", "count"), [(gid, 23), (rahf, 11)])
+def test_every_command_has_help(library: typer.Typer, count: int) -> None:
+    found = commands(typer.main.get_command(library))
+    assert len(found) == count
+    for words in found:
+        result = CliRunner().invoke(library, [*words, "--help"])
+        assert result.exit_code == 0, words
+        assert result.output.startswith("Usage: ")
+
+
+def test_brackets_in_help_are_shown() -> None:
+    shown = " ".join(CliRunner().invoke(rahf, ["analyze", "--help"]).output.split())
+    assert "owner/repo[@revision][/subfolder] on the Hub" in shown

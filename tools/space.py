@@ -49,7 +49,7 @@ PARTS = (
 LIMIT = 10_000_000  # bytes a file; the Hub's limit for files outside of large-file storage
 NEEDED = ("README.md", "app.py", "requirements.txt", "gid/weights/model_index.json")
 
-cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
 
 def tracked(root: Path = ROOT) -> list[Path]:
