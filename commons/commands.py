@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -9,6 +10,17 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from commons.threads import limit_threads
+
+_REMEDIES: dict[int | None, str] = {
+    errno.ENOENT: "check the name",
+    errno.EEXIST: "name another place",
+    errno.ENOTDIR: "name a place in a folder",
+    errno.EISDIR: "name a file",
+    errno.EACCES: "name a place that you may read or write",
+    errno.EPERM: "name a place that you may read or write",
+    errno.EROFS: "name a place that can be written to",
+    errno.ENOSPC: "free some space",
+}
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -33,5 +45,6 @@ def explained(error: Exception) -> str:
     """What an error says; for one of the operating system the path, what is wrong with it, and what to do."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         reason = error.strerror[:1].lower() + error.strerror[1:]
-        return f"{error.filename}: {reason}; name a place that exists and that you may read or write"
+        remedy = f"; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
+        return f"{error.filename}: {reason}{remedy}"
     return str(error)

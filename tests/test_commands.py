@@ -66,13 +66,17 @@ def test_what_is_no_mistake_of_the_user_keeps_its_traceback() -> None:
 
 
 def test_errors_of_the_system_name_the_path_and_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="missing") as caught:
-        (tmp_path / "missing").read_text()
-    said = explained(caught.value)
-    assert (
-        said == f"{tmp_path / 'missing'}: no such file or directory; name a place that exists and that you may read "
-        "or write"
-    )
+    file = tmp_path / "file"
+    with pytest.raises(OSError, match="file") as missing:
+        file.read_text()
+    assert explained(missing.value) == f"{file}: no such file or directory; check the name"
+    file.touch()
+    with pytest.raises(OSError, match="file") as taken:
+        file.mkdir()
+    assert explained(taken.value) == f"{file}: file exists; name another place"
+    with pytest.raises(OSError, match="file") as inside:
+        (file / "inside").mkdir()
+    assert explained(inside.value).endswith("not a directory; name a place in a folder")
     assert explained(OSError("made by hand")) == "made by hand"
 
 

@@ -105,7 +105,7 @@ class SpriteLibrary:
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError) as error:
-            raise ValueError(f"{folder} holds no sprite library ({error}); make one with `rahf sprites`") from error
+            raise ValueError(f"{folder} holds no sprite library; make one with `rahf sprites`") from error
         return cls([Sprite(entry["noun"], _read(folder / entry["file"]), entry["file"]) for entry in index])
 
     def split(self, name: str) -> dict[str, list[Sprite]]:
