@@ -107,10 +107,12 @@ def write_video(path: str | Path, frames: Iterable[Frames], fps: float = 30.0) -
         The path written (for PNG, the folder that holds the sequence).
 
     Raises:
-        ValueError: unknown suffix, missing folder, no frames, frames of another shape or type, fps out of range, or
-            the disk is full or read-only.
+        ValueError: unknown suffix, a folder that is named like a file, missing folder, no frames, frames of another
+            shape or type, fps out of range, or the disk is full or read-only.
     """
     path = Path(path)
+    if path.is_dir() and path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"cannot write {path}: it is a folder; name a file, or a folder without {path.suffix}")
     suffix = path.suffix.lower() if not path.is_dir() else ""
     if suffix and suffix not in SUFFIXES:
         raise ValueError(f"cannot write {path.name}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")

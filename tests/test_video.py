@@ -182,6 +182,14 @@ def test_a_failing_renderer_keeps_the_older_file(tmp_path: Path, name: str) -> N
     assert (tmp_path / name).read_bytes() == b"older"
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.png"])
+def test_a_folder_named_like_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match="it is a folder; name a file"):
+        write_video(tmp_path / name, [_frames()])
+    assert list((tmp_path / name).iterdir()) == []
+
+
 def test_written_beside_replaces_whole(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("older")
