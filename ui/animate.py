@@ -236,16 +236,19 @@ def _wire(
                 return
             fresh, live = service.known_motion(photo, motion) is None, None
             for result in service.animate(photo, motion, render):
-                if not visit.goes_on:
-                    return
                 if isinstance(result, SpectralVolume):
                     strength = resolve(render.strength, result)
-                    yield _motion_updates(service, results, photo, motion, result, strength)
+                    updates = _motion_updates(service, results, photo, motion, result, strength)
                     live = swaying(photo, result.magnify(strength), folder)
                     if live is not None and fresh:  # the photo sways in the browser while the video is rendered
-                        yield {results.live: live, results.views: gr.Tabs(selected="live")}
-                else:  # the canvas again: in a tab that was never opened, what an event skips is lost
-                    yield {results.live: live, **video_updates(result)}
+                        updates |= {results.views: gr.Tabs(selected="live")}
+                else:
+                    updates = video_updates(result)
+                if not visit.goes_on:
+                    yield cleared()  # what was on its way when the photo changed is on the page now
+                    return
+                # The canvas every time: in a tab that was never opened, what an event skips is lost.
+                yield {**updates, results.live: live}
 
     def swaying(photo: str, volume: SpectralVolume, folder: str) -> CanvasFiles | None:
         """What the live preview plays. A motion of nothing has nothing to show."""
@@ -282,6 +285,9 @@ def _wire(
         """Another photo has no result yet; that of an example may already be on its way."""
         if not visit.look_at(photo):
             return {results.video: gr.skip()}
+        return cleared()
+
+    def cleared() -> dict[Any, Any]:
         empty = dict.fromkeys([results.live, results.video, results.energy, results.bands])
         buttons = {button: gr.DownloadButton(interactive=False) for button in (results.video_file, results.motion_file)}
         return {**empty, **buttons, results.note: "", results.views: gr.Tabs(selected="video")}
