@@ -18,6 +18,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from gid.coherence import cohere
 from gid.graphs import Replayed
 from gid.guidance import guide, loop_energy
 from gid.loading import check_parts, resolve_device, resolve_weights
@@ -66,6 +67,7 @@ class GIDPipeline(DiffusionPipeline):
         stillness: Stillness | None = None,
         scales: list[float] | tuple[float, ...] = (1.0,) * 16,
         envelope: bool = True,
+        coherence: float = 64.0,
         motion_area: int = 112 * 64,
         num_frames: int = 150,
         fps: float = 30.0,
@@ -83,6 +85,8 @@ class GIDPipeline(DiffusionPipeline):
                 envelope head on a pretrained trunk.
             scales: K scales of the frequency-adaptive normalization.
             envelope: whether volumes were divided by their envelope.
+            coherence: how strongly motion is made to hold together within objects (`gid.coherence`), 0 for not at
+                all. Belongs to volumes with an envelope, which says what moves.
             motion_area: cells of a volume, near which its sides are chosen by the photo's aspect.
             num_frames: T of the volumes.
             fps: frames a second of the volumes.
@@ -100,6 +104,7 @@ class GIDPipeline(DiffusionPipeline):
         self.register_to_config(
             scales=tuple(scales),
             envelope=envelope,
+            coherence=coherence,
             motion_area=motion_area,
             num_frames=num_frames,
             fps=fps,
@@ -227,7 +232,8 @@ class GIDPipeline(DiffusionPipeline):
                     latents = _renoise(previous, scheduler, position, recurrence)
             latents = previous
             step_done()
-        coefficients = from_isotropic(decode(latents.float()).float(), columns, rows).cpu()
+        final = self._decode(latents.float(), len(seeds), envelope, pixels)
+        coefficients = from_isotropic(final.float(), columns, rows).cpu()
         return [
             SpectralVolume.from_real(
                 volume,
@@ -299,8 +305,11 @@ class GIDPipeline(DiffusionPipeline):
             (gradient,) = torch.autograd.grad(energy, clean)
         return guide(predicted, gradient * alpha, alpha, sigma, weight)
 
-    def _decode(self, latents: Tensor, volumes: int, envelope: Tensor | None) -> Tensor:
-        """Whitened latents (B*K, 4, h, w) -> coefficients (B, K, 4, 4h, 4w) in fractions of sqrt(width * height)."""
+    def _decode(self, latents: Tensor, volumes: int, envelope: Tensor | None, photo: Tensor | None = None) -> Tensor:
+        """Whitened latents (B*K, 4, h, w) -> coefficients (B, K, 4, 4h, 4w) in fractions of sqrt(width * height).
+
+        With the photo (3, H, W), motion is made to hold together within its objects; no gradients flow then.
+        """
         slices = self.autoencoder.decode_slices(latents).float()
         normalization = FrequencyAdaptiveNormalization(tuple(self.config.scales))
         unit = normalization.denormalize(slices.unflatten(0, (volumes, -1)))
@@ -308,6 +317,8 @@ class GIDPipeline(DiffusionPipeline):
             return unit
         if envelope is None:
             raise ValueError("these weights divide by the envelope, but their photo encoder has no envelope head")
+        if photo is not None:
+            unit = cohere(unit, envelope[0, 0], photo, self.config.coherence)
         return EnvelopeNormalization().denormalize(unit, envelope.expand(volumes, -1, -1, -1))
 
     def _solver(self, name: str, steps: int) -> Any:

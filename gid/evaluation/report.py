@@ -38,6 +38,7 @@ COLUMNS = {
     "strength": ("strength", "{:.2f}"),
     "direction": ("direction", "{:.2f}"),
     "coherence": ("coherence length", "{:.3f}"),
+    "agreement": ("error of agreement", "{:.2f}"),
     "seam": ("seam", "{:.2f}"),
     "diversity": ("diversity", "{:.2f}"),
 }
@@ -213,6 +214,7 @@ def _volume_scores(predicted: SpectralVolume, measured: SpectralVolume) -> dict[
         "strength": float(energy.mean() / truth.mean()) if float(truth.mean()) > 0 else math.nan,
         "direction": metrics.direction_agreement(predicted, measured),
         "coherence": metrics.coherence_length(predicted) if bool(energy.any()) else math.nan,
+        "agreement": metrics.agreement_error(predicted, measured) if bool(energy.any()) else math.nan,
         "seam": metrics.seam_ratio(predicted.resize(32, 56).trajectories()) if bool(energy.any()) else math.nan,
     }
 

@@ -195,7 +195,7 @@ class FltwrPipeline(GIDPipeline):
             (gradient,) = torch.autograd.grad(energy, clean)
         return predicted + weight * sigma * gradient / alpha
 
-    def _decode(self, latents: Tensor, volumes: int, envelope: Tensor | None) -> Tensor:
+    def _decode(self, latents: Tensor, volumes: int, envelope: Tensor | None, photo: Tensor | None = None) -> Tensor:
         """Latents (B*K, 12, h, w) -> coefficients (B, K, 4, 4h, 4w) in fractions of sqrt(width * height)."""
         coefficients = self.coefficients(self.decode_maps(latents).unflatten(0, (volumes, -1)))
         return coefficients / math.sqrt(coefficients.shape[-1] * coefficients.shape[-2])

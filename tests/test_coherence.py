@@ -1,0 +1,129 @@
+"""Motion that holds together within objects, against a dense solution and by what it must and must not join."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from gid.coherence import COLOUR, LEAST_WEIGHT, MOVING, MOVING_PERCENTILE, cohere, conductances, laplacian
+from gid.evaluation.metrics import motion_agreement
+from gid.normalization import envelope_of
+from gid.spectrum import SpectralVolume
+
+
+def noise(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def grey(height: int, width: int) -> Tensor:
+    return torch.full((3, height, width), 0.5)
+
+
+def test_it_minimises_the_energy_it_names() -> None:
+    """The sum of squares is written out pair by pair here and handed to a general minimiser."""
+    height, width, strength = 4, 5, 3.0
+    unit, photo = (
+        noise(0, 3, 4, height, width),
+        torch.rand(3, height, width, generator=torch.Generator().manual_seed(1)),
+    )
+    photo = 0.5 + 0.1 * photo
+    envelope = torch.rand(height, width, generator=torch.Generator().manual_seed(2))
+    moving = (envelope / (MOVING * torch.quantile(envelope, MOVING_PERCENTILE))).clamp(0, 1).numpy()
+    weight = (2 * unit[1:].square().sum((0, 1))).sqrt().numpy() + LEAST_WEIGHT
+    sample, colours = unit[1, 2].double().numpy(), photo.double().numpy()
+
+    def energy(flat: np.ndarray) -> float:
+        u = flat.reshape(height, width)
+        total = float((weight * (u - sample) ** 2).sum())
+        for y in range(height):
+            for x in range(width):
+                for other in ((y, x + 1), (y + 1, x)):
+                    if other[0] < height and other[1] < width:
+                        apart = ((colours[:, y, x] - colours[:, other[0], other[1]]) ** 2).sum()
+                        c = np.exp(-apart / COLOUR**2) * min(moving[y, x], moving[other])
+                        total += strength * c * (u[y, x] - u[other]) ** 2
+        return total
+
+    expected = minimize(energy, sample.ravel(), method="BFGS", options={"gtol": 1e-9}).x.reshape(height, width)
+    found = cohere(unit, envelope, photo, strength)[1, 2].double().numpy()
+    # Up to the factor that gives the band its energy back.
+    factor = float((found * expected).sum() / (expected * expected).sum())
+    assert factor > 1
+    np.testing.assert_allclose(found, factor * expected, atol=2e-5)
+
+
+def test_laplacian_of_a_grid() -> None:
+    sideways, downwards = np.random.default_rng(0).random((3, 3)), np.random.default_rng(1).random((2, 4))
+    x = np.random.default_rng(2).random((3, 4))
+    expected = (sideways * np.diff(x, axis=1) ** 2).sum() + (downwards * np.diff(x, axis=0) ** 2).sum()
+    matrix = laplacian(sideways, downwards)
+    assert x.ravel() @ (matrix @ x.ravel()) == pytest.approx(expected)
+    assert abs(matrix @ np.ones(12)).max() < 1e-12
+
+
+def test_bands_keep_their_energy_where_things_move() -> None:
+    unit, envelope = noise(0, 2, 5, 4, 12, 16), torch.rand(12, 16, generator=torch.Generator().manual_seed(3))
+    smooth = cohere(unit, envelope, grey(12, 16), 10.0)
+    before, after = ((v.square().sum(-3) * envelope).sum((-1, -2)) for v in (unit, smooth))
+    torch.testing.assert_close(before, after, rtol=1e-4, atol=0)
+    assert (smooth - unit).abs().max() > 0.5
+
+
+def test_a_noisy_object_moves_as_one_and_its_neighbour_does_not_follow() -> None:
+    height, width = 24, 48
+    photo = grey(height, width)
+    photo[:, :, : width // 2] = torch.tensor([0.9, 0.2, 0.2])[:, None, None]
+    unit = 0.3 * noise(0, 4, 4, height, width)
+    unit[1:, :, :, : width // 2] += torch.tensor([0.5, -0.2, 0.3, 0.1])[:, None, None]
+    unit[1:, :, :, width // 2 :] -= torch.tensor([0.5, -0.2, 0.3, 0.1])[:, None, None]
+    smooth = cohere(unit, torch.ones(height, width), photo, 64.0)
+
+    def agreement(volume: Tensor) -> list[float]:
+        return motion_agreement(SpectralVolume.from_real(volume), (1 / 16, 1 / 2))
+
+    assert agreement(unit)[0] < 0.8
+    assert agreement(smooth)[0] > 0.9
+    assert agreement(smooth)[1] < -0.9, "what is half a picture away belongs to the other object"
+
+
+def test_a_still_gap_parts_what_has_one_colour() -> None:
+    envelope = torch.ones(8, 21)
+    envelope[:, 9:12] = 0
+    unit = torch.zeros(3, 4, 8, 21)
+    unit[1:, 0, :, :10], unit[1:, 0, :, 10:] = 1.0, -1.0
+    torch.testing.assert_close(cohere(unit, envelope, grey(8, 21), 1e3), unit, rtol=0, atol=1e-4)
+    joined = cohere(unit, torch.ones(8, 21), grey(8, 21), 30.0)[1, 0]
+    assert joined[:, 9:11].abs().max() < 0.3 * joined[:, 0].abs().min(), "without the gap the ends pull at the middle"
+
+
+def test_where_the_sample_is_silent_the_surroundings_decide() -> None:
+    unit = torch.ones(3, 4, 9, 9)
+    unit[:, :, 4, 4] = 0
+    found = cohere(unit, torch.ones(9, 9), grey(9, 9), 1.0)
+    assert found[1, 0, 4, 4] > 0.99
+
+
+def test_each_volume_is_smoothed_by_itself() -> None:
+    unit, envelope = noise(0, 2, 4, 4, 8, 12), torch.ones(8, 12)
+    together = cohere(unit, envelope, grey(16, 24), 5.0)
+    for volume, alone in zip(together, unit, strict=True):
+        torch.testing.assert_close(volume, cohere(alone, envelope, grey(16, 24), 5.0), rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_moves_nothing_breaks() -> None:
+    assert not any(part.any() for part in conductances(np.zeros((3, 4, 5)), np.zeros((4, 5))))
+    unit = torch.zeros(3, 4, 4, 5)
+    assert not cohere(unit, torch.zeros(4, 5), grey(4, 5), 64.0).any()
+
+
+def test_off_is_the_sample_and_mistakes_are_told() -> None:
+    unit = noise(0, 3, 4, 4, 5)
+    assert cohere(unit, torch.ones(4, 5), grey(4, 5), 0.0) is unit
+    with pytest.raises(ValueError, match="must be 0"):
+        cohere(unit, torch.ones(4, 5), grey(4, 5), -1.0)
+    with pytest.raises(ValueError, match="do not belong together"):
+        cohere(unit, torch.ones(5, 4), grey(4, 5), 1.0)
+    assert envelope_of(unit).shape == (1, 4, 5)
