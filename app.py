@@ -30,9 +30,9 @@ from ui.theme import STYLES, make_theme
 from ui.weights_menu import start_with_menu
 
 INTRO = """# Generative Image Dynamics
-Photos that move and answer your hand, and feedback on generated pictures: two papers of CVPR 2024, [Generative Image
-Dynamics](https://generative-dynamics.github.io/) (Li, Tucker, Snavely, Holynski) and [Rich Human Feedback for
-Text-to-Image Generation](https://arxiv.org/abs/2312.10240) (Liang et al.)."""
+Photos that sway and answer your hand, and feedback on generated pictures: after
+[Generative Image Dynamics](https://generative-dynamics.github.io/) and
+[Rich Human Feedback](https://arxiv.org/abs/2312.10240) (CVPR 2024)."""
 
 
 def create_demo(
