@@ -11,6 +11,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file, save_file
 
+from gid.evaluation.metrics import motion_agreement
 from gid.guidance import guide, loop_energy
 from gid.loading import resolve_device, resolve_weights
 from gid.models.photo_encoder import envelope_from_log
@@ -66,6 +67,19 @@ def test_energy_of_a_sample_is_the_predicted_envelope(pipeline: GIDPipeline) -> 
     energy = envelope_of(to_isotropic(volume.real, columns, rows))
     # exact wherever the unit volume does not fade; bfloat16 where the processor has it
     assert float((energy <= predicted * 1.1).float().mean()) == 1.0
+
+
+def test_coherence_changes_who_moves_with_whom_and_not_how_far() -> None:
+    pipeline, image = tiny_pipeline(), torch.full((3, 96, 128), 0.4)
+    found = {}
+    for strength in (0.0, 64.0):
+        pipeline.register_to_config(coherence=strength)
+        volume = pipeline(image, steps=2).volumes[0]
+        found[strength] = motion_agreement(volume, (1 / 8,))[0], volume.motion_energy()
+    (loose, energy), (held, same) = found[0.0], found[64.0]
+    assert held > loose + 0.2
+    # Both have the envelope's energy: x and y may share it in another way, their sum stays.
+    torch.testing.assert_close(energy.mean(), same.mean(), rtol=0.05, atol=0)
 
 
 def test_callback_counts_every_step(pipeline: GIDPipeline) -> None:
