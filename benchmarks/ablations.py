@@ -91,7 +91,8 @@ def main() -> None:
         "training* is a pair of equal short trainings, one seed, which only compare with each other: 150 steps each of",
         "`gid train autoencoder` (with `--no-adaptive` in one) and `gid train denoiser` on 250 scenes and the twelve",
         "training clips, no attention, the shipped photo encoder. Not here: K = 24 as trained: the weights have",
-        "16 bands, and so had the model that made the clips.",
+        "16 bands, and so had the model that made the clips. Rows *before smoothing* were taken when samples were",
+        "not yet made to hold together (`gid.coherence`; now that is *without coherence*) and faded at 0.05.",
     ]
     if options.pairs:
         text += [

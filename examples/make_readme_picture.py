@@ -47,7 +47,7 @@ def strip(name: str, seed: int, strength: float, weights: str) -> list[np.ndarra
 def main() -> None:
     """Render the rows one after the other and write them stacked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photos", nargs="*", default=["dandelion.jpg", "scene-flowers.jpg"])
+    parser.add_argument("photos", nargs="*", default=["dandelion.jpg", "flower.jpg"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--weights", default="embedded")

@@ -26,7 +26,7 @@ from torch import Tensor
 from gid.normalization import envelope_of
 
 # Distance in RGB at which two colours stop belonging together.
-COLOUR = 0.08
+COLOUR = 0.12
 # Share of the 98th percentile of the envelope above which a pixel counts as moving.
 MOVING = 0.5
 MOVING_PERCENTILE = 0.98

@@ -67,7 +67,7 @@ class GIDPipeline(DiffusionPipeline):
         stillness: Stillness | None = None,
         scales: list[float] | tuple[float, ...] = (1.0,) * 16,
         envelope: bool = True,
-        coherence: float = 64.0,
+        coherence: float = 16.0,
         motion_area: int = 112 * 64,
         num_frames: int = 150,
         fps: float = 30.0,

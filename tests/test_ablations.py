@@ -115,6 +115,16 @@ def small_report(name: str, clips: tuple[str, ...] = ("a", "b")) -> Report:
     return evaluate(lambda photo, *, seed: Motion([random_volume(seed)]), pairs, (0,), name=name)
 
 
+def test_a_perfect_first_frame_is_read_again(tmp_path: Path) -> None:
+    """Its signal-to-noise ratio is infinite, which JSON cannot say."""
+    report = replace(small_report("ours"), rendering={"seam": 0.93, "first_frame_psnr": math.inf})
+    assert "| first frame psnr | inf |" in report.markdown()
+    (tmp_path / "report.json").write_text(report.to_json())
+    text = read_report(tmp_path).markdown()
+    assert "| seam | 0.93 |" in text
+    assert "| first frame psnr | – |" in text
+
+
 def test_merging_reports(tmp_path: Path) -> None:
     ours, other = small_report("ours"), small_report("without attention")
     (tmp_path / "report.json").write_text(other.to_json())

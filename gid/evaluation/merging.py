@@ -23,7 +23,9 @@ def read_report(path: str | Path) -> Report:
         rows = [
             Row(row["name"], _numbers(row["scores"]), _numbers(row["correlation_by_scene"])) for row in content["rows"]
         ]
-        return Report(rows, content["bands"], content["frequencies"], content["settings"], content["rendering"])
+        return Report(
+            rows, content["bands"], content["frequencies"], content["settings"], _numbers(content["rendering"])
+        )
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no evaluation report ({error}); make one with `gid evaluate`") from error
 

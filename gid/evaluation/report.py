@@ -106,7 +106,7 @@ class Report:
             ),
         ]
         if self.rendering:
-            cells = [[name.replace("_", " "), f"{value:.3g}"] for name, value in self.rendering.items()]
+            cells = [[name.replace("_", " "), _number(value, "{:.3g}")] for name, value in self.rendering.items()]
             parts += ["Rendered loops:", _table(["", "mean"], cells)]
         return "\n\n".join(parts) + "\n"
 
