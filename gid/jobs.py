@@ -33,8 +33,8 @@ VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".png")
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     """Raise ValueError before any work is done if nothing could be written to ``path`` in the end."""
     if path.suffix.lower() not in suffixes:
-        wanted = ", ".join(suffixes)
-        raise ValueError(f"output {path} ends in {path.suffix or 'nothing'!r}; use one of {wanted}")
+        found = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        raise ValueError(f"output {path} {found}; use one of {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise ValueError(f"output folder {path.parent} does not exist; create it first")
 

@@ -1,4 +1,4 @@
-"""`gid train assemble` on folders that lack a stage; `test_training.py` assembles whole ones."""
+"""`gid train` on folders that lack a stage; `test_training.py` trains and assembles whole ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from commons.efficientnet import EfficientNetLite0
 from gid.cli import app
 
 FILES = (
@@ -51,3 +52,33 @@ def test_a_folder_without_its_stage_is_named(tmp_path: Path, lacking: str, says:
     assert result.exit_code == 2
     assert says.format(tmp_path / lacking.split("/")[0]) in result.stderr
     assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (
+            "denoiser --out {0}/run --data {0} --shares 1 --encoder {0}/no",
+            "/no holds no config.json; name the folder of",
+        ),
+        ("attention --out {0}/run --data {0} --shares 1 --encoder {0}/no --denoiser {0}", "/no holds no config.json"),
+        ("stillness --out {0}/run --moving {0}/no --still {0}", "photographs {0}/no does not exist"),
+    ],
+)
+def test_a_missing_start_is_told_and_not_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, says: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("gid.training.stillness.pretrained_trunk", EfficientNetLite0)  # its package is optional
+    result = CliRunner().invoke(app, ["train", *command.format(tmp_path).split()])
+    assert result.exit_code == 2, result.output
+    assert says.format(tmp_path) in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_folder_is_made_for_clips_that_are_not_there(tmp_path: Path) -> None:
+    command = ["data", "clips", "--folder", str(tmp_path / "no"), "--out-dir", str(tmp_path / "pairs")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+    assert not (tmp_path / "pairs").exists()

@@ -184,10 +184,11 @@ def prepare_clips(
     index, count = shard
     if starts < 1 or not 0 <= index < count:
         raise ValueError(f"starts is {starts} and shard {shard}; need starts >= 1 and 0 <= index < count")
+    clips = clips_in(folder)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     written = []
-    for path in tqdm(clips_in(folder)[index::count], desc="measuring clips", unit="clip"):
+    for path in tqdm(clips[index::count], desc="measuring clips", unit="clip"):
         files = {
             start: out_dir / f"{clip_name(path)}_{start:03d}.safetensors" for start in _starts(path, starts, periodic)
         }

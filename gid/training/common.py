@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
 logger = logging.getLogger(__name__)
+
+Part = TypeVar("Part", bound=ModelMixin)
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,20 @@ class Run:
         self.step, self.seconds = state["step"], state["seconds"]
         torch.set_rng_state(state["rng"].cpu())
         logger.info("resumed from step %d", self.step)
+
+
+def load_part(kind: type[Part], folder: Path, stage: str) -> Part:
+    """A network that a stage wrote, from its folder and never from the Hub.
+
+    Raises:
+        ValueError: the folder holds no network.
+    """
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} holds no config.json; name the folder of the network that `gid train {stage}` wrote"
+        )
+    network: Part = kind.from_pretrained(folder)
+    return network
 
 
 def tile(rows: Tensor, columns: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
 from gid.models.photo_encoder import PhotoEncoder
-from gid.training.common import Run, tile
+from gid.training.common import Run, load_part, tile
 from gid.training.latents import LatentMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
 
@@ -117,12 +117,12 @@ class DenoisingObjective(nn.Module):
 
 def train_denoiser(config: DenoiserTrainingConfig) -> Path:
     """Stage 3: train the single-slice denoiser and the condition layers; writes ``denoiser/``, ``photo_encoder/``."""
-    encoder = PhotoEncoder.from_pretrained(config.encoder)
+    encoder = load_part(PhotoEncoder, config.encoder, "envelope")
     torch.manual_seed(config.seed)
     if config.denoiser is None:
         denoiser = SpectralDenoiser.from_preset(DenoiserConfig.preset(config.preset))
     else:
-        denoiser = SpectralDenoiser.from_pretrained(config.denoiser)
+        denoiser = load_part(SpectralDenoiser, config.denoiser, "denoiser")
     denoiser.coordinate(False)
     attention = set(map(id, denoiser.attention_parameters()))
     trained = [p for p in denoiser.parameters() if id(p) not in attention] + list(encoder.condition.parameters())
@@ -137,8 +137,8 @@ def train_frequency_attention(config: DenoiserTrainingConfig) -> Path:
     """
     if config.denoiser is None:
         raise ValueError("frequency attention is trained into a denoiser; name the folder of the one to start from")
-    encoder = PhotoEncoder.from_pretrained(config.encoder)
-    denoiser = SpectralDenoiser.from_pretrained(config.denoiser)
+    encoder = load_part(PhotoEncoder, config.encoder, "envelope")
+    denoiser = load_part(SpectralDenoiser, config.denoiser, "denoiser")
     return _train(config, denoiser, encoder, list(denoiser.attention_parameters()), together=True)
 
 

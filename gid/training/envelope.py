@@ -26,7 +26,7 @@ from gid.models.photo_encoder import (
     PhotoEncoderConfig,
     envelope_from_log,
 )
-from gid.training.common import Run, tile
+from gid.training.common import Run, load_part, tile
 from gid.training.dataset import PreparedMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
 
@@ -148,7 +148,7 @@ def _train_head(config: EnvelopeTrainingConfig, dataset: Mixture) -> PhotoEncode
         encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
         encoder.trunk = pretrained_trunk()
     else:
-        encoder = PhotoEncoder.from_pretrained(config.init)
+        encoder = load_part(PhotoEncoder, config.init, "envelope")
         if not isinstance(encoder.envelope_head, EnvelopeHead):
             raise ValueError(f"{config.init} has no single envelope head; start from a run of one member")
     trunk = cast("EfficientNetLite0", encoder.trunk)

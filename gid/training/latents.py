@@ -22,6 +22,7 @@ from gid.models.photo_encoder import PhotoEncoder
 from gid.normalization import FrequencyAdaptiveNormalization
 from gid.precision import autocast
 from gid.training.autoencoder import unit_coefficients
+from gid.training.common import load_part
 from gid.training.dataset import PreparedMotion
 from gid.training.envelope import log_envelope
 
@@ -43,8 +44,8 @@ def encode_latents(data: Path, autoencoder_run: Path, envelope_run: Path, out: P
     """
     dataset = PreparedMotion(data)
     device = resolve_device()
-    autoencoder = MotionAutoencoder.from_pretrained(autoencoder_run / "autoencoder").eval().to(device)
-    encoder = PhotoEncoder.from_pretrained(envelope_run / "photo_encoder").eval().to(device)
+    autoencoder = load_part(MotionAutoencoder, autoencoder_run / "autoencoder", "autoencoder").eval().to(device)
+    encoder = load_part(PhotoEncoder, envelope_run / "photo_encoder", "envelope").eval().to(device)
     normalization, envelope = load_normalization(autoencoder_run)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from commons.efficientnet import EfficientNetLite0, pretrained_trunk
 from gid.models.projection import project
 from gid.models.renderer import Draft, Renderer, RendererConfig, compose
-from gid.training.common import Run, RunConfig, tile
+from gid.training.common import Run, RunConfig, load_part, tile
 from gid.training.renderer_data import PairCrops, PairsConfig, write_pairs
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def train_renderer(config: RendererTrainingConfig) -> Path:
     if config.init is None:
         model = Renderer.from_preset(RendererConfig.preset(config.preset))
     else:
-        model = Renderer.from_pretrained(config.init)
+        model = load_part(Renderer, config.init, "renderer")
     model = model.to(memory_format=torch.channels_last)
     perceptual = load_perceptual() if config.perceptual_weight > 0 else None
     objective = RendererObjective(model.train(), config, perceptual)

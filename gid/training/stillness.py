@@ -154,6 +154,8 @@ def _rows(config: StillnessTrainingConfig, model: Stillness, trunk: EfficientNet
         return Row(group, model.features(trunk, shown(photo)[None])[0], moves, weight)
 
     for folder, moves in ((config.moving, True), (config.still, False)):
+        if not folder.is_dir():
+            raise ValueError(f"the folder of photographs {folder} does not exist; give --moving and --still")
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
         if not files:
             raise ValueError(f"no photograph in {folder}; put pictures ({', '.join(PHOTO_SUFFIXES)}) there")
