@@ -26,7 +26,7 @@ from ui.feedback import build_feedback_tab
 from ui.feedback_service import FeedbackService
 from ui.poke import build_poke_tab
 from ui.service import AnimationService
-from ui.theme import STYLES, make_theme
+from ui.theme import STYLES, make_theme, page_script
 from ui.weights_menu import start_with_menu
 
 INTRO = """# Generative Image Dynamics
@@ -61,6 +61,7 @@ def launch(demo: gr.Blocks, **options: Any) -> tuple[Any, str, str]:
     settings: dict[str, Any] = {
         "theme": make_theme(),
         "css_paths": STYLES,
+        "js": page_script(),
         "run_history": False,
         "max_file_size": "50mb",
         "footer_links": ["api", "settings"],

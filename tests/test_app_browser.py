@@ -55,6 +55,25 @@ def test_photo_to_playing_loop(visit: Visit, picture: Path) -> None:
     assert visit.problems == []
 
 
+def test_with_reduced_motion_a_video_waits_for_its_visitor(browser: Any, app_url: str, picture: Path) -> None:
+    visit = open_page(browser, Visit, app_url)
+    page = visit.page
+    page.emulate_media(reduced_motion="reduce")
+    page.locator("#animate-photo input[type=file]").set_input_files(str(picture))
+    page.locator("#animate-photo img").first.wait_for()
+    set_quick(visit, seed=7)
+    page.locator("#animate-button").click()
+    page.wait_for_function("() => document.querySelector('#animate-video video')?.readyState >= 3")
+    page.wait_for_timeout(500)
+    state = "() => { const v = document.querySelector('#animate-video video'); return [v.autoplay, v.paused]; }"
+    assert page.evaluate(state) == [True, True]
+    page.evaluate("() => document.querySelector('#animate-video video').play()")
+    page.wait_for_function("() => document.querySelector('#animate-video video').currentTime > 0.2")
+    assert page.evaluate(state) == [True, False]
+    assert visit.problems == []
+    page.close()
+
+
 def test_strength_renders_again_without_pressing_animate(visit: Visit, picture: Path) -> None:
     page = visit.page
     page.locator("#animate-photo input[type=file]").set_input_files(str(picture))

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import gradio as gr
 
-STYLES = Path(__file__).parent / "static" / "app.css"
+STATIC = Path(__file__).parent / "static"
+STYLES = STATIC / "app.css"
+
+
+def page_script() -> str:
+    """The JavaScript that runs once when the page opens."""
+    return (STATIC / "page.js").read_text(encoding="utf-8")
 
 
 def make_theme() -> gr.themes.Base:
