@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gid.coherence import COLOUR, LEAST_WEIGHT, MOVING, MOVING_PERCENTILE, cohere, conductances, laplacian
 from gid.evaluation.metrics import motion_agreement
-from gid.normalization import envelope_of
 from gid.spectrum import SpectralVolume
 
 
@@ -126,4 +125,3 @@ def test_off_is_the_sample_and_mistakes_are_told() -> None:
         cohere(unit, torch.ones(4, 5), grey(4, 5), -1.0)
     with pytest.raises(ValueError, match="do not belong together"):
         cohere(unit, torch.ones(5, 4), grey(4, 5), 1.0)
-    assert envelope_of(unit).shape == (1, 4, 5)
