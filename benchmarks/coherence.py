@@ -5,7 +5,8 @@
 PAIRS is a folder of measured pairs (`gid data clips`). For every strength of `gid.coherence`, the agreement of pixels
 some way apart is compared with the measured one, on the clips that were trained on and on those that were left out.
 The picture shows the displacement of photographs at five moments, its direction as hue and its length as brightness,
-without smoothing and with it: one colour is one body.
+without smoothing and with it: one colour is one body. The second picture shows the same photographs pulled at, by the
+shapes as sampled for swaying and as a hand meets them.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from gid.animate import render_displacements
+from gid.coherence import handled
 from gid.data.videos import Pair, held_out, load_pairs
 from gid.evaluation.metrics import AGREEMENT_DISTANCES, agreement_error, motion_agreement, motion_energy_correlation
+from gid.modes import ModalModel, limit_displacement
 from gid.photo import load_photo, to_uint8
 from gid.pipeline import GIDPipeline, load_pipeline
 from gid.spectrum import SpectralVolume
 
 STRENGTHS = (0.0, 4.0, 16.0, 64.0, 256.0)
 MOMENTS = (15, 30, 45, 60, 75)
+PULL = (0.1, -0.02)  # of the long side, at the point that moves most
 Picture = NDArray[np.uint8]
 
 
@@ -102,6 +107,32 @@ def sheet(pipeline: GIDPipeline, photos: Sequence[Path], side: int = 224) -> Pic
     return np.concatenate(lines)
 
 
+def pulled(pipeline: GIDPipeline, photo: Tensor, volume: SpectralVolume) -> Picture:
+    """The photo (3, H, W) while its liveliest point is held, pulled aside."""
+    model = ModalModel.from_volume(volume)
+    gains = np.ones(len(model.shapes))
+    energy = model.envelope(gains)
+    row, column = divmod(int(energy.argmax()), energy.shape[1])
+    at = np.array([[(column + 0.5) / energy.shape[1], (row + 0.5) / energy.shape[0]]])
+    q = model.displace(at, np.array([PULL]), gains, gains)
+    moved = limit_displacement(np.einsum("j,jchw->chw", q, model.shapes).real)
+    field = torch.from_numpy(moved / np.array(model.aspect)[:, None, None]).float()
+    length = torch.hypot(field[0] * photo.shape[2], field[1] * photo.shape[1])
+    return to_uint8(next(iter(render_displacements(photo, [field[None]], pipeline.renderer, length))))[0]
+
+
+def pulls(pipeline: GIDPipeline, photos: Sequence[Path]) -> Picture:
+    """A line a photograph: itself, pulled by its swaying shapes, and by those that a hand meets."""
+    lines = []
+    for path in photos:
+        photo = load_photo(path, max_side=384)
+        volume = pipeline(load_photo(path, max_side=512), seed=0, hold_still=False).volumes[0]
+        shapes = (volume, handled(volume, photo))
+        lines.append(np.concatenate([to_uint8(photo[None])[0], *(pulled(pipeline, photo, v) for v in shapes)], 1))
+    width = max(line.shape[1] for line in lines)
+    return np.concatenate([np.pad(line, ((0, 3), (0, width - line.shape[1]), (0, 0))) for line in lines])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pairs", type=Path)
@@ -114,6 +145,8 @@ def main() -> None:
     photos = sorted(options.photos.glob("*.jpg"))
     picture = options.document.with_suffix(".webp")
     Image.fromarray(sheet(pipeline, photos)).save(picture, quality=80)
+    pull = picture.with_name(f"{picture.stem}_pull.webp")
+    Image.fromarray(pulls(pipeline, photos)).save(pull, quality=80)
     text = [
         "# Motion that holds together",
         "",
@@ -127,6 +160,11 @@ def main() -> None:
         f"![Displacements as sampled and held together]({picture.name})",
         "",
         "Two lines a photograph: as sampled, and held together. Hue is direction, brightness length, at five moments.",
+        "",
+        f"![Photographs pulled at their liveliest point]({pull.name})",
+        "",
+        "A photograph, pulled at its liveliest point by a tenth of its long side: by the shapes as they sway, and as a",
+        "hand meets them (`gid.coherence.handled`).",
     ]
     options.document.write_text("\n".join(text) + "\n", encoding="utf-8")
 

@@ -24,6 +24,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from gid.normalization import envelope_of
+from gid.spectrum import SpectralVolume
 
 # Distance in RGB at which two colours stop belonging together.
 COLOUR = 0.12
@@ -32,6 +33,8 @@ MOVING = 0.5
 MOVING_PERCENTILE = 0.98
 # Where a sample has no energy at all, the system still needs a diagonal.
 LEAST_WEIGHT = 1e-3
+# Of the shapes that a hand pulls at: a pull is many times as long as sway, and what bends there tears here.
+HANDLING = 64.0
 
 
 def cohere(unit: Tensor, envelope: Tensor, photo: Tensor, strength: float) -> Tensor:
@@ -60,13 +63,42 @@ def cohere(unit: Tensor, envelope: Tensor, photo: Tensor, strength: float) -> Te
         )
     if strength == 0:
         return unit
-    seen = F.interpolate(photo[None].float(), size, mode="bilinear", antialias=True)[0]
-    stiffness = strength * laplacian(*conductances(seen.cpu().numpy(), envelope.detach().float().cpu().numpy()))
+    stiffness = strength * laplacian(*conductances(_seen(photo, size), envelope.detach().float().cpu().numpy()))
     given = unit.detach().float()
     volumes = given.cpu().reshape(-1, *unit.shape[-4:])
-    smooth = torch.stack([_solved(volume, stiffness) for volume in volumes]).to(unit.device).view(unit.shape)
+    weights = [envelope_of(volume).flatten().double().numpy() + LEAST_WEIGHT for volume in volumes]
+    smooth = torch.stack([_solved(volume, weight, stiffness) for volume, weight in zip(volumes, weights, strict=True)])
+    smooth = smooth.to(unit.device).view(unit.shape)
     kept = _band_energy(given, envelope) / _band_energy(smooth, envelope).clamp_min(1e-12)
     return (smooth * kept.sqrt()[..., None, None, None]).to(unit.dtype)
+
+
+def handled(volume: SpectralVolume, photo: Tensor, strength: float = HANDLING) -> SpectralVolume:
+    """The motion of a photo as a hand should meet it: shapes whose amplitude, too, is even within an object.
+
+    For swaying, how far each pixel moves is the envelope's to say. A pull of a tenth of the picture makes much of small
+    differences: the blossom that is taken hold of should come along as a whole. Here every coefficient is smoothed by
+    the energy above with all weights W at 1, and nothing is scaled back.
+
+    Args:
+        volume: of the photo. Measured motion, which has no seed, is real and stays as it is.
+        photo: (3, H, W) in [0, 1].
+        strength: 0 leaves the volume as it is.
+
+    Returns:
+        a volume of the same size, on the CPU if it was changed.
+
+    Raises:
+        ValueError: for a negative strength.
+    """
+    if not strength >= 0:
+        raise ValueError(f"strength of the coherence is {strength}; it must be 0 (off) or more")
+    if volume.seed is None or strength == 0:
+        return volume
+    given = volume.real.detach().float().cpu()
+    stiffness = strength * laplacian(*conductances(_seen(photo, given.shape[-2:]), envelope_of(given)[0].numpy()))
+    smooth = _solved(given, np.ones(given.shape[-1] * given.shape[-2]), stiffness)
+    return volume.with_coefficients(torch.view_as_complex(smooth.unflatten(1, (2, 2)).movedim(2, -1).contiguous()))
 
 
 def conductances(photo: np.ndarray, envelope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,9 +127,13 @@ def laplacian(sideways: np.ndarray, downwards: np.ndarray) -> sp.csc_array:
     return sp.csc_array(sp.diags_array(links.sum(1)) - links)
 
 
-def _solved(volume: Tensor, stiffness: sp.csc_array) -> Tensor:
-    """One volume (K, 4, h, w) smoothed."""
-    weight = envelope_of(volume).flatten().double().numpy() + LEAST_WEIGHT
+def _seen(photo: Tensor, size: torch.Size) -> np.ndarray:
+    """The photo (3, H, W) on the grid of a volume."""
+    return F.interpolate(photo[None].float(), size, mode="bilinear", antialias=True)[0].cpu().numpy()
+
+
+def _solved(volume: Tensor, weight: np.ndarray, stiffness: sp.csc_array) -> Tensor:
+    """One volume (K, 4, h, w) smoothed, each cell held to its value by its weight (h w,)."""
     given = volume.flatten(0, 1).flatten(1).double().numpy().T
     solution = splu((sp.diags_array(weight) + stiffness).tocsc()).solve(given * weight[:, None])
     return torch.from_numpy(np.ascontiguousarray(solution.T)).float().view(volume.shape)

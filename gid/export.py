@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from gid.coherence import handled
 from gid.modes import Complex, ModalModel
 from gid.spectrum import SpectralVolume
 
@@ -154,6 +155,6 @@ def export_page(photo: Tensor, volume: SpectralVolume, title: str = "A photo to 
         "SCRIPT": inline_modules(folder),
         "SHADERS": json.dumps(shaders).replace("<", "\\u003c"),
         "PHOTO": "data:image/jpeg;base64," + base64.b64encode(encode_photo(photo)).decode(),
-        "MOTION": base64.b64encode(encode_motion(volume)).decode(),
+        "MOTION": base64.b64encode(encode_motion(handled(volume, photo))).decode(),
     }
     return re.sub(r"%%(\w+)%%", lambda match: fields[match.group(1)], page)

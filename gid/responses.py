@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gid.animate import render_displacements
+from gid.coherence import handled
 from gid.dynamics import Gesture, Knobs, poke_displacements
 from gid.gusts import Wind
 from gid.photo import load_photo, to_uint8
@@ -72,7 +73,7 @@ def render_response(photo: Tensor, volume: SpectralVolume, renderer: Any, respon
     volume.check_photo(width, height)
     if float(volume.motion_energy().max()) <= 0:
         raise ValueError("this motion does not move anything: estimate the motion of the photo first")
-    moved = response.displacements(volume.to("cpu"))
+    moved = response.displacements(handled(volume.to("cpu"), photo))
     lengths = torch.hypot(moved[:, 0] * width, moved[:, 1] * height)
     parts = (moved[start : start + CHUNK].to(photo.device) for start in range(0, len(moved), CHUNK))
     return render_displacements(photo, parts, renderer, lengths.mean(dim=0), lengths.amax(dim=0))

@@ -8,8 +8,18 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from gid.coherence import COLOUR, LEAST_WEIGHT, MOVING, MOVING_PERCENTILE, cohere, conductances, laplacian
+from gid.coherence import (
+    COLOUR,
+    LEAST_WEIGHT,
+    MOVING,
+    MOVING_PERCENTILE,
+    cohere,
+    conductances,
+    handled,
+    laplacian,
+)
 from gid.evaluation.metrics import motion_agreement
+from gid.modes import ModalModel
 from gid.spectrum import SpectralVolume
 
 
@@ -125,3 +135,40 @@ def test_off_is_the_sample_and_mistakes_are_told() -> None:
         cohere(unit, torch.ones(4, 5), grey(4, 5), -1.0)
     with pytest.raises(ValueError, match="do not belong together"):
         cohere(unit, torch.ones(5, 4), grey(4, 5), 1.0)
+
+
+def blotchy(seed: int | None) -> tuple[SpectralVolume, Tensor]:
+    """A disk that sways with uneven amplitude before a still ground, and its photo."""
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij")
+    disk = ((x - 30) ** 2 + (y - 20) ** 2 < 12**2).float()
+    photo = 0.2 + 0.6 * disk.expand(3, -1, -1)
+    amplitude = disk * (1 + 0.5 * torch.sin(x / 3) * torch.cos(y / 4))
+    one = torch.tensor([0.02, 0.004, -0.01, 0.003])[:, None, None] * amplitude
+    volume = torch.stack([one / (k + 1) for k in range(6)])
+    return SpectralVolume.from_real(volume, image_size=(60, 40), seed=seed), photo
+
+
+def test_a_pulled_object_comes_along_as_a_whole() -> None:
+    volume, photo = blotchy(seed=3)
+    inside, outside = photo[0] > 0.5, photo[0] < 0.3
+
+    def moved(of: SpectralVolume) -> np.ndarray:
+        model = ModalModel.from_volume(of)
+        gains = np.ones(len(model.shapes))
+        q = model.displace(np.array([[0.5, 0.5]]), np.array([[0.05, 0.0]]), gains, gains)
+        return np.linalg.norm(np.einsum("j,jchw->chw", q, model.shapes).real, axis=0)
+
+    before, after = moved(volume), moved(handled(volume, photo))
+    assert before[inside].std() / before[inside].mean() > 0.2
+    assert after[inside].std() / after[inside].mean() < 0.1
+    assert after[outside].max() < 1e-6, "what stands still is not dragged along"
+    assert after[20, 30] == pytest.approx(before[20, 30], rel=0.1), "the point taken hold of follows the hand"
+
+
+def test_measured_motion_stays_as_it_was_measured() -> None:
+    volume, photo = blotchy(seed=None)
+    assert handled(volume, photo) is volume
+    sampled, _ = blotchy(seed=0)
+    assert handled(sampled, photo, 0.0) is sampled
+    with pytest.raises(ValueError, match="must be 0"):
+        handled(sampled, photo, -1.0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from gid.coherence import handled
 from gid.dynamics import Gesture, Knobs
 from gid.export import export_page
 from gid.flow import extract
@@ -100,7 +101,7 @@ class PokeService:
         return Path(path)
 
     def _add(self, photo: Tensor, volume: SpectralVolume) -> str:
-        files = prepare_canvas(photo, volume, self._animation.folder)
+        files = prepare_canvas(photo, handled(volume, photo), self._animation.folder)
         if self._subjects.get(files.key) is None:
             page = self._animation.folder / f"poke-{files.key}.html"
             pixels = to_uint8(photo[None])[0]
