@@ -53,8 +53,6 @@ def cohere(unit: Tensor, envelope: Tensor, photo: Tensor, strength: float) -> Te
     Raises:
         ValueError: for a negative strength, or shapes that do not belong together.
     """
-    if not strength >= 0:
-        raise ValueError(f"strength of the coherence is {strength}; it must be 0 (off) or more")
     size = unit.shape[-2:]
     if envelope.shape != size or photo.ndim != 3 or unit.ndim < 4:
         raise ValueError(
@@ -63,7 +61,7 @@ def cohere(unit: Tensor, envelope: Tensor, photo: Tensor, strength: float) -> Te
         )
     if strength == 0:
         return unit
-    stiffness = strength * laplacian(*conductances(_seen(photo, size), envelope.detach().float().cpu().numpy()))
+    stiffness = _stiffness(strength, photo, envelope)
     given = unit.detach().float()
     volumes = given.cpu().reshape(-1, *unit.shape[-4:])
     weights = [envelope_of(volume).flatten().double().numpy() + LEAST_WEIGHT for volume in volumes]
@@ -91,12 +89,10 @@ def handled(volume: SpectralVolume, photo: Tensor, strength: float = HANDLING) -
     Raises:
         ValueError: for a negative strength.
     """
-    if not strength >= 0:
-        raise ValueError(f"strength of the coherence is {strength}; it must be 0 (off) or more")
     if volume.seed is None or strength == 0:
         return volume
     given = volume.real.detach().float().cpu()
-    stiffness = strength * laplacian(*conductances(_seen(photo, given.shape[-2:]), envelope_of(given)[0].numpy()))
+    stiffness = _stiffness(strength, photo, envelope_of(given)[0])
     smooth = _solved(given, np.ones(given.shape[-1] * given.shape[-2]), stiffness)
     return volume.with_coefficients(torch.view_as_complex(smooth.unflatten(1, (2, 2)).movedim(2, -1).contiguous()))
 
@@ -127,9 +123,12 @@ def laplacian(sideways: np.ndarray, downwards: np.ndarray) -> sp.csc_array:
     return sp.csc_array(sp.diags_array(links.sum(1)) - links)
 
 
-def _seen(photo: Tensor, size: torch.Size) -> np.ndarray:
-    """The photo (3, H, W) on the grid of a volume."""
-    return F.interpolate(photo[None].float(), size, mode="bilinear", antialias=True)[0].cpu().numpy()
+def _stiffness(strength: float, photo: Tensor, envelope: Tensor) -> sp.csc_array:
+    """The matrix of the second sum above, for a photo (3, H, W) of any size and an envelope (h, w)."""
+    if not strength >= 0:
+        raise ValueError(f"strength of the coherence is {strength}; it must be 0 (off) or more")
+    seen = F.interpolate(photo[None].float(), envelope.shape, mode="bilinear", antialias=True)[0]
+    return strength * laplacian(*conductances(seen.cpu().numpy(), envelope.detach().float().cpu().numpy()))
 
 
 def _solved(volume: Tensor, weight: np.ndarray, stiffness: sp.csc_array) -> Tensor:

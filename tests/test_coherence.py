@@ -1,6 +1,8 @@
-"""Motion that holds together within objects, against a dense solution and by what it must and must not join."""
+"""Motion that holds together within objects: against a general minimiser, and by what it must and must not join."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from gid.coherence import (
     handled,
     laplacian,
 )
-from gid.evaluation.metrics import motion_agreement
+from gid.evaluation.metrics import agreement_error, motion_agreement
 from gid.modes import ModalModel
 from gid.spectrum import SpectralVolume
 
@@ -172,3 +174,31 @@ def test_measured_motion_stays_as_it_was_measured() -> None:
     assert handled(sampled, photo, 0.0) is sampled
     with pytest.raises(ValueError, match="must be 0"):
         handled(sampled, photo, -1.0)
+
+
+def test_agreement_is_the_cosine_of_trajectories_in_pixels() -> None:
+    torch.manual_seed(0)
+    volume = SpectralVolume(torch.randn(5, 2, 12, 16, dtype=torch.complex64), image_size=(320, 180))
+    paths = volume.trajectories(pin_first=False).double() * torch.tensor([320.0, 180.0])[:, None, None]
+    paths = (paths - paths.mean(0)).flatten(0, 1).numpy()
+    lengths = np.linalg.norm(paths, axis=0)
+    moving = lengths > 0.3 * np.quantile(lengths, 0.98)
+    cosines = []
+    for y in range(12):
+        for x in range(16):
+            for other in ((y, x + 4), (y + 4, x)):
+                if other[0] < 12 and other[1] < 16 and moving[y, x] and moving[other]:
+                    cosines.append(paths[:, y, x] @ paths[:, other[0], other[1]] / lengths[y, x] / lengths[other])
+    assert motion_agreement(volume, (1 / 4,)) == [pytest.approx(np.mean(cosines), abs=1e-5)]
+
+
+def test_agreement_asks_only_what_moves() -> None:
+    """Two bodies that swing against each other before still ground."""
+    field = torch.zeros(4, 2, 8, 40, dtype=torch.complex64)
+    field[1:, 0, :, 4:12], field[1:, 0, :, 14:22] = 1, -3
+    near, far, further = motion_agreement(SpectralVolume(field), (1 / 40, 1 / 4, 39 / 40))
+    assert near == pytest.approx(1)
+    assert far == pytest.approx(-1)
+    assert math.isnan(further)
+    assert agreement_error(SpectralVolume(field), SpectralVolume(field)) == 0
+    assert agreement_error(SpectralVolume(field), SpectralVolume(field.abs().to(torch.complex64))) > 0.1

@@ -19,14 +19,12 @@ from gid.data.videos import Pair
 from gid.evaluation.baselines import BASELINES, baseline_energy
 from gid.evaluation.edges import chance_distance, edge_distance, image_edges, motion_edges
 from gid.evaluation.metrics import (
-    agreement_error,
     background_leakage,
     band_differences,
     coherence_length,
     direction_agreement,
     diversity,
     log_spectral_distance,
-    motion_agreement,
     motion_energy_correlation,
     psnr,
     seam_ratio,
@@ -158,34 +156,6 @@ def test_coherence_length_of_smoothed_noise(sigma: float) -> None:
     noise = rng.normal(size=(16, 2, 160, 160)) + 1j * rng.normal(size=(16, 2, 160, 160))
     smooth = ndimage.gaussian_filter(noise, (0, 0, sigma, sigma), mode="wrap")
     assert coherence_length(_volume(torch.from_numpy(smooth))) == pytest.approx(2 * sigma / 160, rel=0.08)
-
-
-def test_agreement_is_the_cosine_of_trajectories_in_pixels() -> None:
-    torch.manual_seed(0)
-    volume = SpectralVolume(torch.randn(5, 2, 12, 16, dtype=torch.complex64), image_size=(320, 180))
-    paths = volume.trajectories(pin_first=False).double() * torch.tensor([320.0, 180.0])[:, None, None]
-    paths = (paths - paths.mean(0)).flatten(0, 1).numpy()
-    lengths = np.linalg.norm(paths, axis=0)
-    moving = lengths > 0.3 * np.quantile(lengths, 0.98)
-    cosines = []
-    for y in range(12):
-        for x in range(16):
-            for other in ((y, x + 4), (y + 4, x)):
-                if other[0] < 12 and other[1] < 16 and moving[y, x] and moving[other]:
-                    cosines.append(paths[:, y, x] @ paths[:, other[0], other[1]] / lengths[y, x] / lengths[other])
-    assert motion_agreement(volume, (1 / 4,)) == [pytest.approx(np.mean(cosines), abs=1e-5)]
-
-
-def test_agreement_asks_only_what_moves() -> None:
-    """Two bodies that swing against each other before still ground."""
-    field = torch.zeros(4, 2, 8, 40, dtype=torch.complex64)
-    field[1:, 0, :, 4:12], field[1:, 0, :, 14:22] = 1, -3
-    near, far, further = motion_agreement(_volume(field), (1 / 40, 1 / 4, 39 / 40))
-    assert near == pytest.approx(1)
-    assert far == pytest.approx(-1)
-    assert math.isnan(further)
-    assert agreement_error(_volume(field), _volume(field)) == 0
-    assert agreement_error(_volume(field), _volume(field.abs().to(torch.complex64))) > 0.1
 
 
 def test_coherence_length_extremes() -> None:
