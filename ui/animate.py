@@ -21,6 +21,7 @@ from ui.overlays import band_chart, motion_energy_picture
 from ui.photo_input import PhotoInput
 from ui.poke_canvas import CanvasFiles, PokeCanvas, prepare_canvas
 from ui.service import AnimationService
+from ui.theme import into_view
 from ui.visit import Visit
 from ui.weights_menu import build_weights_menu
 
@@ -28,8 +29,6 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FPS = 30
 SECONDS = 5
 CANVAS_SIDE = 1024
-# On a phone the result is below the button; where it is in sight already, nothing moves.
-INTO_VIEW = "() => document.querySelector('#animate-views').scrollIntoView({ block: 'nearest' })"
 NO_PHOTO = "There is no photo yet. Upload one, paste one, take one with the camera, or click an example below."
 FAILED = "The photo was not animated"
 STANDS_STILL = (
@@ -297,7 +296,7 @@ def _wire(
     shared: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "animate"}
     visit = gr.State(Visit())
     for asked, begin in ((animate.click, animate.click), (examples.dataset.click, examples.load_input_event.then)):
-        asked(None, js=INTO_VIEW, api_visibility="private")
+        asked(None, js=into_view("#animate-views"), api_visibility="private")
         begun = begin(choose_seed, [controls.seed, randomize], controls.seed, api_visibility="private")
         begun.then(
             run,

@@ -18,8 +18,8 @@ from ui.photo_input import PhotoInput
 from ui.poke_canvas import PokeCanvas
 from ui.poke_service import PokeService, read_gesture, same_photo
 from ui.service import AnimationService, photo_hash
+from ui.theme import into_view
 
-INTO_VIEW = "() => document.querySelector('{}').scrollIntoView({{ block: 'nearest' }})"
 FAILED = "The photo was not poked"
 NO_PHOTO = "There is no photo yet. Upload one here or in the Animate tab."
 NO_CLIP = "There is no clip yet. Upload a short video from a still camera."
@@ -152,7 +152,7 @@ def _wire_subjects(
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     working: dict[str, Any] = {"api_visibility": "private", "show_progress_on": parts.canvas}
-    parts.find.click(None, js=INTO_VIEW.format("#poke-canvas"), api_visibility="private")
+    parts.find.click(None, js=into_view("#poke-canvas"), api_visibility="private")
     parts.find.click(find, [parts.photo, *settings], outputs, concurrency_id="animate", **working)
     parts.measure.click(measure, parts.clip, outputs, **working)
     parts.photo.change(forget, [parts.photo, shown], outputs, **private)
@@ -182,7 +182,7 @@ def _wire_rendering(poke_service: PokeService, parts: PokeTab, gesture: gr.State
         remember, None, [gesture, parts.render], queue=False, api_visibility="private", show_progress="hidden"
     )
     told.then(render_instead, gesture, parts.video, api_visibility="private", concurrency_id="animate")
-    parts.render.click(None, js=INTO_VIEW.format("#poke-video"), api_visibility="private")
+    parts.render.click(None, js=into_view("#poke-video"), api_visibility="private")
     parts.render.click(render, gesture, parts.video, api_visibility="private", concurrency_id="animate")
 
 

@@ -15,6 +15,11 @@ def page_script() -> str:
     return (STATIC / "page.js").read_text(encoding="utf-8")
 
 
+def into_view(selector: str) -> str:
+    """JavaScript of an event that brings an element into view; where it is in sight already, nothing moves."""
+    return f"() => document.querySelector('{selector}').scrollIntoView({{ block: 'nearest' }})"
+
+
 def make_theme() -> gr.themes.Base:
     """A quiet theme around the pictures."""
     theme = gr.themes.Default(

@@ -166,9 +166,8 @@ def motion_agreement(volume: SpectralVolume, distances: Sequence[float] = AGREEM
         for dim in (-1, -2):
             size = unit.shape[dim]
             if d < size:
-                one, other = (slice(None, size - d), slice(d, None))
-                a, b = (_sliced(unit, dim, part) for part in (one, other))
-                both = _sliced(counts, dim, one) & _sliced(counts, dim, other)
+                a, b = (unit.narrow(dim, start, size - d) for start in (0, d))
+                both = counts.narrow(dim, 0, size - d) & counts.narrow(dim, d, size - d)
                 cosines.append((a * b).sum(0)[both])
         found.append(float(torch.cat(cosines).mean()) if sum(map(len, cosines)) >= 20 else math.nan)
     return found
@@ -237,10 +236,6 @@ def _matched(predicted: Tensor, measured: Tensor) -> Tensor:
     return F.interpolate(
         predicted[None, None].float(), measured.shape, mode="bilinear", align_corners=False, antialias=shrinks
     )[0, 0]
-
-
-def _sliced(maps: Tensor, dim: int, part: slice) -> Tensor:
-    return maps[..., part] if dim == -1 else maps[..., part, :]
 
 
 def _axis(volume: SpectralVolume, size: tuple[int, int]) -> Tensor:
