@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := $(wildcard commons gid rahf ui tools app.py)
+SOURCES := $(wildcard foundation gid rahf ui tools app.py)
 export GRADIO_ANALYTICS_ENABLED := False
 
 .PHONY: demo test lint types pytest js space space-check clean

@@ -17,15 +17,15 @@ from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 
 import gradio as gr
 
-from commons.threads import limit_threads
-from gid.loading import KIND as GID
-from rahf.loading import KIND as RAHF
+from foundation.threads import limit_threads
+from gid.diffusion.loading import KIND as GID
+from rahf.model.loading import KIND as RAHF
 from ui import mcp_tools
-from ui.animate import build_animate_tab
-from ui.feedback import build_feedback_tab
-from ui.feedback_service import FeedbackService
-from ui.poke import build_poke_tab
-from ui.service import AnimationService
+from ui.animate.tab import build_animate_tab
+from ui.feedback.tab import build_feedback_tab
+from ui.feedback.service import FeedbackService
+from ui.poke.tab import build_poke_tab
+from ui.animate.service import AnimationService
 from ui.theme import STYLES, make_theme, page_script
 from ui.weights_menu import start_with_menu
 

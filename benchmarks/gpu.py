@@ -25,14 +25,14 @@ import torch
 from splatting import index_add_splat, inputs, scatter_add_splat
 from torch import Tensor
 
-from gid.animate import animate
+from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import MOTION_SIDE, write_animation
-from gid.models.renderer import Renderer
-from gid.options import RenderOptions
+from gid.limits import RenderOptions
+from gid.motion.spectrum import SpectralVolume
 from gid.photo import load_photo
-from gid.pipeline import load_pipeline
-from gid.spectrum import SpectralVolume
-from gid.splatting import Implementation, Mode, gpu, splat
+from gid.rendering.animate import animate
+from gid.rendering.renderer import Renderer
+from gid.rendering.splatting import Implementation, Mode, gpu, splat
 
 EXAMPLE = common.ROOT / "examples" / "dandelion.jpg"
 # A GPU draws in bfloat16 and samples the photo with other rounding.

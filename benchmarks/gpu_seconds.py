@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
+from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import predict_motion, write_animation
-from gid.options import MotionOptions, RenderOptions
+from gid.limits import MotionOptions, RenderOptions
 from gid.photo import load_photo
-from gid.pipeline import load_pipeline
-from ui.service import step_flops
+from ui.animate.service import step_flops
 
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "dandelion.jpg"
 SIDES = (256, 512)

@@ -18,12 +18,12 @@ from typing import Any
 import common
 import torch
 
-import gid.pipeline
+import gid.diffusion.pipeline
+from gid.diffusion.denoiser import DenoiserConfig, SpectralDenoiser
+from gid.diffusion.pipeline import GIDPipeline, load_pipeline
+from gid.diffusion.precision import autocast
 from gid.jobs import MOTION_SIDE
-from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
 from gid.photo import load_photo
-from gid.pipeline import GIDPipeline, load_pipeline
-from gid.precision import autocast
 
 PAPER_STEPS = 250
 
@@ -50,12 +50,12 @@ def precision_error(pipeline: GIDPipeline, photo: str) -> float:
     def motion() -> torch.Tensor:
         return pipeline(load_photo(photo, MOTION_SIDE), seed=0).volumes[0].coefficients
 
-    ours, chosen = motion(), gid.pipeline.autocast
-    gid.pipeline.autocast = lambda device: contextlib.nullcontext()
+    ours, chosen = motion(), gid.diffusion.pipeline.autocast
+    gid.diffusion.pipeline.autocast = lambda device: contextlib.nullcontext()
     try:
         exact = motion()
     finally:
-        gid.pipeline.autocast = chosen
+        gid.diffusion.pipeline.autocast = chosen
     return float((ours - exact).abs().square().mean().sqrt() / exact.abs().square().mean().sqrt())
 
 

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 
-from gid.dynamics import Gesture, Simulation
-from gid.export import export_page
-from gid.modes import ModalModel
-from gid.pipeline import load_pipeline
-from gid.responses import Response, write_response
-from gid.spectrum import SpectralVolume
+from gid.diffusion.pipeline import load_pipeline
+from gid.motion.spectrum import SpectralVolume
+from gid.poking.modes import ModalModel
+from gid.poking.page import export_page
+from gid.poking.responses import Response, write_response
+from gid.poking.simulation import Gesture, Simulation
 from tests.swaying import CENTRE, swaying_volume, textured_photo
 
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

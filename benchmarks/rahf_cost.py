@@ -22,10 +22,10 @@ from rahf_peer import PlainRAHF
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rahf.config import HEATMAPS, SCORES, RAHFConfig, preset
-from rahf.metrics import auc_judd
-from rahf.model import RAHF, TextTokens
-from rahf.precision import has_fast_bf16
+from rahf.evaluation.metrics import auc_judd
+from rahf.model.config import HEATMAPS, SCORES, RAHFConfig, preset
+from rahf.model.precision import has_fast_bf16
+from rahf.model.rahf import RAHF, TextTokens
 from rahf.predictor import Predictor
 
 WORDS = 32  # tokens of the prompt

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rahf.config import HEATMAPS, SCORES
-from rahf.model import RAHF
+from rahf.model.config import HEATMAPS, SCORES
+from rahf.model.rahf import RAHF
 
 
 class PlainNorm(nn.Module):

@@ -22,20 +22,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import gid.animate
-from gid.animate import DEAD_ZONE, motion_range, render_displacements
+import gid.rendering.animate
+from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import predict_motion, write_animation
-from gid.loops import evaluate, time_basis
-from gid.models import cpu_frames
-from gid.models.projection import smoothstep, splatting_metric
-from gid.models.renderer import Renderer
-from gid.options import MotionOptions, RenderOptions
+from gid.limits import MotionOptions, RenderOptions
+from gid.motion.loops import evaluate, time_basis
+from gid.motion.spectrum import SpectralVolume
+from gid.motion.upsampling import PhotoGuide
 from gid.photo import load_photo, to_uint8
-from gid.pipeline import load_pipeline
-from gid.spectrum import SpectralVolume
-from gid.splatting import splat
-from gid.upsampling import PhotoGuide
-from gid.video import write_video
+from gid.rendering.animate import DEAD_ZONE, motion_range, render_displacements
+from gid.rendering.cpu import frames as cpu_frames
+from gid.rendering.projection import smoothstep, splatting_metric
+from gid.rendering.renderer import Renderer
+from gid.rendering.splatting import splat
+from gid.rendering.video import write_video
 
 RENDERER = common.ROOT / "gid" / "weights" / "renderer"
 
@@ -61,12 +61,12 @@ def draw(photo: Tensor, fields: Tensor, renderer: Renderer, volume: SpectralVolu
 
 def mapwise(work: Callable[[], Tensor]) -> Tensor:
     """The same frames by torch operations on whole maps."""
-    compiled = gid.animate.compiled_rendering
-    gid.animate.compiled_rendering = lambda: False
+    compiled = gid.rendering.animate.compiled_rendering
+    gid.rendering.animate.compiled_rendering = lambda: False
     try:
         return work()
     finally:
-        gid.animate.compiled_rendering = compiled
+        gid.rendering.animate.compiled_rendering = compiled
 
 
 def decibels(a: Tensor, b: Tensor) -> float:

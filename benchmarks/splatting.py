@@ -2,10 +2,10 @@
 
     python benchmarks/splatting.py [--channels 4 64] [--threads 2] [--out benchmark-results]
 
-The whole operation is measured: `gid.splatting.splat` from features, flow and metric to the average of what lands. The
-peers do the same on the same inputs: `scatter_add_` per corner on (B, C, H*W) planes, and `index_add_` per corner on
-rows of channels, the faster layout for it, which it is given without paying for the change. Times are the least of
-several runs; growth is measured over pixels and channels, peak memory in processes of its own.
+The whole operation is measured: `gid.rendering.splatting.splat` from features, flow and metric to the average of what
+lands. The peers do the same on the same inputs: `scatter_add_` per corner on (B, C, H*W) planes, and `index_add_` per
+corner on rows of channels, the faster layout for it, which it is given without paying for the change. Times are the
+least of several runs; growth is measured over pixels and channels, peak memory in processes of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import common
 import torch
 from torch import Tensor
 
-from gid.splatting import cpu, splat
+from gid.rendering.splatting import cpu, splat
 
 Sums = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 Splat = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -18,10 +18,10 @@ import common
 import torch
 from torch import Tensor, nn
 
-import gid.models.renderer
-from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
-from gid.models.renderer import Renderer
-from gid.splatting import Implementation, splat
+import gid.rendering.renderer
+from gid.diffusion.denoiser import DenoiserConfig, SpectralDenoiser
+from gid.rendering.renderer import Renderer
+from gid.rendering.splatting import Implementation, splat
 from gid.training.renderer import RendererObjective, RendererTrainingConfig
 
 CROP = 128
@@ -58,11 +58,11 @@ def renderer_step(size: int, implementation: Implementation) -> Callable[[], Non
     step = stepper(objective.model, lambda: objective(batch)[0])
 
     def with_splatting() -> None:
-        gid.models.renderer.splat = functools.partial(splat, implementation=implementation)
+        gid.rendering.renderer.splat = functools.partial(splat, implementation=implementation)
         try:
             step()
         finally:
-            gid.models.renderer.splat = splat
+            gid.rendering.renderer.splat = splat
 
     return with_splatting
 

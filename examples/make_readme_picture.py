@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gid.animate import animate
+from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import MOTION_SIDE, predict_motion
-from gid.options import MotionOptions
+from gid.limits import MotionOptions
 from gid.photo import load_photo, to_uint8
-from gid.pipeline import load_pipeline
-from ui.overlays import motion_energy_picture
+from gid.rendering.animate import animate
+from ui.animate.overlays import motion_energy_picture
 
 HERE = Path(__file__).resolve().parent
 CELL = (288, 162)

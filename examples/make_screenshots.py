@@ -26,8 +26,8 @@ HEAD = (0.3, 0.35)  # of the first example, a dandelion
 def serve(weights: str) -> Any:
     """The app with embedded motion weights; gives the demo and its address."""
     from app import create_demo, launch
-    from ui.feedback_service import FeedbackService
-    from ui.service import AnimationService
+    from ui.animate.service import AnimationService
+    from ui.feedback.service import FeedbackService
 
     demo = create_demo(AnimationService.load(), FeedbackService.load(weights))
     _, url, _ = launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)

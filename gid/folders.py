@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from commons.folders import Item, Processes, Summary, Task, work_through
+from foundation.folders import Item, Processes, Summary, Task, work_through
 from gid.jobs import predict_motion, write_animation
-from gid.options import MotionOptions, RenderOptions
+from gid.limits import MotionOptions, RenderOptions
+from gid.motion.spectrum import SpectralVolume
 from gid.photo import load_photo
-from gid.spectrum import SpectralVolume
 
 if TYPE_CHECKING:
-    from gid.pipeline import GIDPipeline
+    from gid.diffusion.pipeline import GIDPipeline
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("mp4", "webm", "gif", "png")

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from gid.animate import animate
-from gid.models.cpu_frames import compile_loops, compiled_rendering
-from gid.options import MotionOptions, RenderOptions
+from gid.limits import MotionOptions, RenderOptions
+from gid.motion.spectrum import SpectralVolume
+from gid.motion.strength import resolve
 from gid.photo import load_photo, to_uint8
-from gid.spectrum import SpectralVolume
-from gid.strength import resolve
-from gid.video import write_video
+from gid.rendering.animate import animate
+from gid.rendering.cpu.frames import compile_loops, compiled_rendering
+from gid.rendering.video import write_video
 
 if TYPE_CHECKING:
-    from gid.models.renderer import Renderer
-    from gid.pipeline import GIDPipeline
+    from gid.diffusion.pipeline import GIDPipeline
+    from gid.rendering.renderer import Renderer
 
 Progress = Callable[[int, int], None]
 

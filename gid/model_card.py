@@ -1,6 +1,6 @@
 """What every model card of gid says."""
 
-from commons.cards import Library
+from foundation.weights.cards import Library
 
 LIBRARY = Library(
     name="gid",
@@ -12,7 +12,7 @@ LIBRARY = Library(
         "made."
     ),
     usage=(
-        "from gid.pipeline import load_pipeline",
+        "from gid.diffusion.pipeline import load_pipeline",
         'pipeline = load_pipeline("{repo}")',
         'volume = pipeline("photo.jpg", seed=0).volumes[0]',
     ),

@@ -9,14 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from commons.folders import SETTINGS_FILE, Item, Processes, Summary, Task, find_items, result_path, work_through
-
-from .config import SCORES
-from .feedback import Feedback
-from .images import SUFFIXES, ImageSource, load_image
-from .predictor import Predictor, check_batch_size
-from .prompts import encode_prompts
-from .sheets import report, save_heatmap
+from foundation.folders import SETTINGS_FILE, Item, Processes, Summary, Task, find_items, result_path, work_through
+from rahf.feedback import Feedback
+from rahf.images import SUFFIXES, ImageSource, load_image
+from rahf.model.config import SCORES
+from rahf.predictor import Predictor, check_batch_size
+from rahf.prompts import encode_prompts
+from rahf.sheets import report, save_heatmap
 
 FEEDBACK_FILE = "feedback.json"
 SCORES_FILE = "scores.csv"

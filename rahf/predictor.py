@@ -11,16 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from commons.devices import resolve_device
-
-from .config import HEATMAPS, SCORES, WORDS
-from .feedback import Feedback, WordFeedback
-from .images import SUFFIXES, ImageSource, load_image
-from .loading import resolve_weights
-from .model import RAHF, TextTokens
-from .precision import resolve_precision
-from .prompts import TextTokenizer, encode_prompts, load_tokenizer, plain_blanks, split_words
-from .words import word_probabilities
+from foundation.devices import resolve_device
+from rahf.feedback import Feedback, WordFeedback
+from rahf.images import SUFFIXES, ImageSource, load_image
+from rahf.model.config import HEATMAPS, SCORES, WORDS
+from rahf.model.loading import resolve_weights
+from rahf.model.precision import resolve_precision
+from rahf.model.rahf import RAHF, TextTokens
+from rahf.prompts import TextTokenizer, encode_prompts, load_tokenizer, plain_blanks, split_words
+from rahf.words import word_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Predictor:
         """From `embedded`, a folder or the Hub, `owner/repo[@revision][/subfolder]`; None reads RAHF_WEIGHTS.
 
         `device`: cpu, cuda, cuda:N or mps; "auto" takes an accelerator if there is one. `dtype` "auto" takes bfloat16
-        for large models where the device is fast in it (`rahf.precision`).
+        for large models where the device is fast in it (`rahf.model.precision`).
         Raises ValueError for a device that is not there, and a folder or repository that holds no such model.
         """
         place = str(resolve_device(device))

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoTokenizer
 
-from .config import TASKS, RAHFConfig
-from .model import Texts, TextTokens
+from rahf.model.config import TASKS, RAHFConfig
+from rahf.model.rahf import Texts, TextTokens
 
 MARK = "_0"
 MISALIGNED, ALIGNED = 0, 1

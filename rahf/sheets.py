@@ -7,9 +7,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .config import HEATMAPS
-from .feedback import Feedback
-from .images import ImageSource, load_image
+from rahf.feedback import Feedback
+from rahf.images import ImageSource, load_image
+from rahf.model.config import HEATMAPS
 
 PANEL = 320
 MARGIN = 16

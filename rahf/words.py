@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .model import RAHF, Fused
-from .prompts import END, MISALIGNED, TextTokenizer
+from rahf.model.rahf import RAHF, Fused
+from rahf.prompts import END, MISALIGNED, TextTokenizer
 
 IGNORED = -100
 

@@ -17,7 +17,7 @@ def app_url() -> Iterator[str]:
     """The address of the running app, on this machine only."""
     from app import create_demo, launch
     from tests.tiny import tiny_pipeline
-    from ui.service import AnimationService
+    from ui.animate.service import AnimationService
 
     demo = create_demo(AnimationService(tiny_pipeline(), "tiny"))
     _, url, _ = launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)

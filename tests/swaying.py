@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gid.spectrum import SpectralVolume
+from gid.motion.spectrum import SpectralVolume
 
 CENTRE = (0.4, 0.5)
 

@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 
-from commons.weights_table import refreshed, weight_files
+from foundation.weights.table import refreshed, weight_files
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 10 * 1000 * 1000  # a plain git push to a Space refuses larger files
@@ -61,14 +61,14 @@ def imported_modules(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("code", ["import gid", "import gid.cli"])
+@pytest.mark.parametrize("code", ["import gid", "import gid.cli.main"])
 def test_importing_is_light(code: str) -> None:
     heavy = {"torch", "diffusers", "transformers", "gradio", "numba", "cv2", "matplotlib", "scipy", "spaces"}
     assert not imported_modules(code) & heavy
 
 
 def test_importing_gid_writes_nothing_and_opens_no_device(tmp_path: Path) -> None:
-    code = "import gid, gid.spectrum, torch; assert not torch.cuda.is_initialized()"
+    code = "import gid, gid.motion.spectrum, torch; assert not torch.cuda.is_initialized()"
     environment = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
     assert not list(tmp_path.iterdir())
@@ -87,7 +87,7 @@ def imports_of(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("commons", {"gid", "rahf", "ui", "gradio", "app"}),
+        ("foundation", {"gid", "rahf", "ui", "gradio", "app"}),
         ("gid", {"rahf", "ui", "gradio", "app"}),
         ("rahf", {"gid", "ui", "gradio", "app"}),
         ("ui", {"app"}),
@@ -138,7 +138,7 @@ def test_requirements_are_those_of_the_package() -> None:
 
 def test_weights_md_lists_every_file() -> None:
     text = (ROOT / "weights.md").read_text(encoding="utf-8")
-    assert refreshed(text, ROOT) == text, "run python -m commons.weights_table"
+    assert refreshed(text, ROOT) == text, "run python -m foundation.weights.table"
     assert all(f"`{path.relative_to(ROOT).as_posix()}`" in text for path in weight_files(ROOT))
 
 

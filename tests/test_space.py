@@ -15,7 +15,7 @@ from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from commons.known_weights import KNOWN
+from foundation.weights.known import KNOWN
 from tools.space import LIMIT, Measured, assemble_tree, tracked, visit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ def files(tree: Path) -> set[str]:
 
 def test_the_tree_holds_what_the_app_needs_and_no_more(tree: Path) -> None:
     held = files(tree)
-    assert {"app.py", "requirements.txt", "README.md", "LICENSE", "ui/static/poke/canvas.js"} <= held
+    assert {"app.py", "requirements.txt", "README.md", "LICENSE", "gid/poking/canvas/canvas.js"} <= held
     assert {f"gid/weights/{name}/diffusion_pytorch_model.safetensors" for name in ("denoiser", "renderer")} <= held
     assert {"rahf/weights/config.json", "rahf/weights/model.safetensors.index.json"} <= held
     assert not [name for name in held if name.startswith(("tests/", "tools/", ".git")) or name.endswith(".pyc")]

@@ -6,11 +6,11 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
-from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
-from gid.models.photo_encoder import PhotoEncoder, PhotoEncoderConfig
-from gid.models.renderer import Renderer, RendererConfig
-from gid.pipeline import GIDPipeline
+from gid.diffusion.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
+from gid.diffusion.denoiser import DenoiserConfig, SpectralDenoiser
+from gid.diffusion.photo_encoder import PhotoEncoder, PhotoEncoderConfig
+from gid.diffusion.pipeline import GIDPipeline
+from gid.rendering.renderer import Renderer, RendererConfig
 
 
 def tiny_pipeline() -> GIDPipeline:

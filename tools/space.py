@@ -38,13 +38,13 @@ PARTS = (
     "weights.md",
     "app.py",
     "requirements.txt",
-    "commons",
+    "foundation",
     "gid",
     "rahf",
     "ui",
     "examples",
     "docs",
-    "benchmarks/*.md",
+    "studies/*.md",
 )
 LIMIT = 10_000_000  # bytes a file; the Hub's limit for files outside of large-file storage
 NEEDED = ("README.md", "app.py", "requirements.txt", "gid/weights/model_index.json")

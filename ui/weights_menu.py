@@ -15,12 +15,12 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast
 import gradio as gr
 from gradio.context import LocalContext
 
-from commons.hub import EMBEDDED, resolve
-from commons.hub_checks import WeightsKind
-from commons.hub_download import Progress
+from foundation.weights.checks import WeightsKind
+from foundation.weights.download import Progress
+from foundation.weights.resolver import EMBEDDED, resolve
 from ui import zerogpu
+from ui.animate.service import Recent
 from ui.errors import explained
-from ui.service import Recent
 from ui.weights_names import asked_for, fallback_note, may_type, offered, shown
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from commons.hub import EMBEDDED
-from commons.hub_checks import WeightsKind
+from foundation.weights.checks import WeightsKind
+from foundation.weights.resolver import EMBEDDED
 
 LOCAL_NAMES = {"", "127.0.0.1", "localhost", "::1"}
 

@@ -1,9 +1,9 @@
 """Generated scenes as files: sharded, resumable, and shared out over machines by shard number.
 
 A shard is a safetensors file with ``photos`` uint8 (N,3,H,W), ``coefficients`` float16 (N,K,4,h,w) in the order x_re,
-x_im, y_re, y_im (fractions of the picture, as in `gid.spectrum`) and ``seeds`` int64 (N,); its metadata holds the kinds
-and the configuration. Its name tells the first seed and the number of scenes, so that a finished shard is never made
-twice.
+x_im, y_re, y_im (fractions of the picture, as in `gid.motion.spectrum`) and ``seeds`` int64 (N,); its metadata holds
+the kinds and the configuration. Its name tells the first seed and the number of scenes, so that a finished shard is
+never made twice.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from gid.flow import ClipRejected, ClipRules, FlowConfig, check_clip, measure, to_volume
-from gid.spectrum import SpectralVolume
-from gid.video import read_video, written_beside
+from gid.motion.flow import ClipRejected, ClipRules, FlowConfig, check_clip, measure, to_volume
+from gid.motion.spectrum import SpectralVolume
+from gid.rendering.video import read_video, written_beside
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-
+"""How motion is judged: metrics, baselines, reports and sheets."""

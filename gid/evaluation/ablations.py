@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gid.data.videos import Pair
-from gid.pipeline import GIDPipeline
-from gid.spectrum import SpectralVolume
+from gid.diffusion.pipeline import GIDPipeline
+from gid.motion.spectrum import SpectralVolume
 
 Samples = list[list[SpectralVolume]]  # a list of seeds for each pair
 CUTS = (4, 8)

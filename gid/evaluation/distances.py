@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gid.data.videos import clips_in
-from gid.video import read_video
+from gid.rendering.video import read_video
 
 PAPER_SIZE = (256, 128)
 Scaling = Literal["uint8", "unit", "signed"]

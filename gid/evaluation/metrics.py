@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gid.spectrum import SpectralVolume
+from gid.motion.spectrum import SpectralVolume
 
 BACKGROUND_SHARE = 0.1
 BACKGROUND_PERCENTILE = 0.95

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gid.spectrum import SpectralVolume
+from gid.motion.spectrum import SpectralVolume
 
 
 @dataclass

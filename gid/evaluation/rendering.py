@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gid.evaluation.metrics import psnr, seam_ratio, temporal_sharpness
-from gid.spectrum import SpectralVolume
+from gid.motion.spectrum import SpectralVolume
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from gid.evaluation import metrics
 from gid.evaluation.baselines import BASELINES, baseline_energy
 from gid.evaluation.rendering import judge_loop
 from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, save_picture, sliced
-from gid.spectrum import SpectralVolume
-from gid.video import written_beside
+from gid.motion.spectrum import SpectralVolume
+from gid.rendering.video import written_beside
 
 logger = logging.getLogger(__name__)
 

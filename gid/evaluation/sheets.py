@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gid.video import written_beside
+from gid.rendering.video import written_beside
 
 Picture = NDArray[np.uint8]
 

@@ -1,1 +1,1 @@
-
+"""How each part of the pipeline is trained."""

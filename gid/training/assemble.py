@@ -12,12 +12,12 @@ from typing import cast
 import torch
 from torch import nn
 
-from gid.models.autoencoder import MotionAutoencoder
-from gid.models.denoiser import SpectralDenoiser
-from gid.models.photo_encoder import EnvelopeEnsemble, EnvelopeHead, PhotoEncoder
-from gid.models.renderer import Renderer
-from gid.models.stillness import Stillness
-from gid.pipeline import GIDPipeline
+from gid.diffusion.autoencoder import MotionAutoencoder
+from gid.diffusion.denoiser import SpectralDenoiser
+from gid.diffusion.photo_encoder import EnvelopeEnsemble, EnvelopeHead, PhotoEncoder
+from gid.diffusion.pipeline import GIDPipeline
+from gid.diffusion.stillness import Stillness
+from gid.rendering.renderer import Renderer
 from gid.training.denoiser import noise_scheduler
 from gid.training.latents import load_normalization
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gid.models.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
-from gid.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization
+from gid.diffusion.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
+from gid.motion.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization
 from gid.training.common import Run, tile
 from gid.training.dataset import PreparedMotion
 from gid.training.mixture import Mixture, MixtureRunConfig

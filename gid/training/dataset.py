@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from commons.efficientnet import EfficientNetLite0
-from gid.normalization import envelope_of, to_isotropic
-from gid.precision import autocast
+from foundation.efficientnet import EfficientNetLite0
+from gid.diffusion.precision import autocast
+from gid.motion.normalization import envelope_of, to_isotropic
 from gid.training.augmentation import AugmentationConfig, augment
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gid.models.denoiser import DenoiserConfig, SpectralDenoiser
-from gid.models.photo_encoder import PhotoEncoder
+from gid.diffusion.denoiser import DenoiserConfig, SpectralDenoiser
+from gid.diffusion.photo_encoder import PhotoEncoder
 from gid.training.common import Run, load_part, tile
 from gid.training.latents import LatentMotion
 from gid.training.mixture import Mixture, MixtureRunConfig

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from commons.efficientnet import EfficientNetLite0, pretrained_trunk
-from gid.models.photo_encoder import (
+from foundation.efficientnet import EfficientNetLite0, pretrained_trunk
+from gid.diffusion.photo_encoder import (
     LOG_ENVELOPE_FLOOR,
     EnvelopeEnsemble,
     EnvelopeHead,

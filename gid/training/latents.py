@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from gid.loading import resolve_device
-from gid.models.autoencoder import MotionAutoencoder
-from gid.models.photo_encoder import PhotoEncoder
-from gid.normalization import FrequencyAdaptiveNormalization
-from gid.precision import autocast
+from gid.diffusion.autoencoder import MotionAutoencoder
+from gid.diffusion.loading import resolve_device
+from gid.diffusion.photo_encoder import PhotoEncoder
+from gid.diffusion.precision import autocast
+from gid.motion.normalization import FrequencyAdaptiveNormalization
 from gid.training.autoencoder import unit_coefficients
 from gid.training.common import load_part
 from gid.training.dataset import PreparedMotion

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from commons.efficientnet import EfficientNetLite0, pretrained_trunk
-from gid.models.projection import project
-from gid.models.renderer import Draft, Renderer, RendererConfig, compose
+from foundation.efficientnet import EfficientNetLite0, pretrained_trunk
+from gid.rendering.projection import project
+from gid.rendering.renderer import Draft, Renderer, RendererConfig, compose
 from gid.training.common import Run, RunConfig, load_part, tile
 from gid.training.renderer_data import PairCrops, PairsConfig, write_pairs
 

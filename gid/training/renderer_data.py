@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from gid.animate import DEAD_ZONE
 from gid.data.scenes import SceneConfig, generate_scene
-from gid.models.projection import smoothstep
+from gid.rendering.animate import DEAD_ZONE
+from gid.rendering.projection import smoothstep
 
 logger = logging.getLogger(__name__)
 

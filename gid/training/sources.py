@@ -8,9 +8,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from commons.efficientnet import pretrained_trunk
+from foundation.efficientnet import pretrained_trunk
 from gid.data.videos import held_out, load_pair
-from gid.loading import resolve_device
+from gid.diffusion.loading import resolve_device
 from gid.training.dataset import MotionPair, PrepareConfig, prepare
 
 

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from commons.efficientnet import EfficientNetLite0, pretrained_trunk
+from foundation.efficientnet import EfficientNetLite0, pretrained_trunk
 from gid.data.videos import held_out, load_pairs
+from gid.diffusion.stillness import Stillness
 from gid.folders import PHOTO_SUFFIXES
-from gid.models.stillness import Stillness
 from gid.photo import load_photo
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class StillnessTrainingConfig:
         per_shard: scenes taken of each shard, spread evenly.
         scene_weight: of a scene, beside a photograph's 1.
         decay: weight of the squared norm, features in units of 15 standard deviations.
-        threshold, least: of :class:`gid.models.stillness.Stillness`.
+        threshold, least: of :class:`gid.diffusion.stillness.Stillness`.
         folds: parts the pictures are dealt into, to measure what is not known.
     """
 

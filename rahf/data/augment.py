@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .samples import Sample
+from rahf.data.samples import Sample
 
 
 @dataclass(frozen=True)

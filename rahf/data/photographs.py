@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..images import SUFFIXES, load_image
-from .faults import OBJECT_FAULTS, Box, burden_of, is_visible, spread
-from .grammar import draw_plan, write_prompt
-from .samples import Sample, SampleSource
-from .sprites import NOUNS
+from rahf.data.faults import OBJECT_FAULTS, Box, burden_of, is_visible, spread
+from rahf.data.grammar import draw_plan, write_prompt
+from rahf.data.samples import Sample, SampleSource
+from rahf.data.sprites import NOUNS
+from rahf.images import SUFFIXES, load_image
 
 LONGEST = 1024  # pixels of a photograph's longer side that are kept in memory
 SPOILED = 0.6  # part of the pictures that get faults, as in composed scenes

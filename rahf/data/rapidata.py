@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..images import load_image
-from ..prompts import ALIGNED, MISALIGNED, split_words
-from .samples import RecordError, Sample
+from rahf.data.samples import RecordError, Sample
+from rahf.images import load_image
+from rahf.prompts import ALIGNED, MISALIGNED, split_words
 
 NO_MISTAKES = "[No_mistakes]"
 SCORE_COLUMNS = {

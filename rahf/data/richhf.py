@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..images import SUFFIXES, load_image
-from ..prompts import parse_labels, split_words
-from .samples import RecordError, Sample
-from .tfrecords import Feature, parse_example, read_records
+from rahf.data.samples import RecordError, Sample
+from rahf.data.tfrecords import Feature, parse_example, read_records
+from rahf.images import SUFFIXES, load_image
+from rahf.prompts import parse_labels, split_words
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..config import HEATMAPS, SCORES
-from ..prompts import split_words
+from rahf.model.config import HEATMAPS, SCORES
+from rahf.prompts import split_words
 
 
 class RecordError(ValueError):

@@ -13,10 +13,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .faults import OBJECT_FAULTS, Box, burden_of, garble, is_visible, spread
-from .grammar import COLOURS, AlignmentFault, Plan, alignment_score, draw_plan, misdraw, word_labels, write_prompt
-from .samples import Sample, SceneObject
-from .sprites import Sprite, SpriteLibrary
+from rahf.data.faults import OBJECT_FAULTS, Box, burden_of, garble, is_visible, spread
+from rahf.data.grammar import (
+    COLOURS,
+    AlignmentFault,
+    Plan,
+    alignment_score,
+    draw_plan,
+    misdraw,
+    word_labels,
+    write_prompt,
+)
+from rahf.data.samples import Sample, SceneObject
+from rahf.data.sprites import Sprite, SpriteLibrary
 
 TRAIN_GROUNDS: tuple[str, ...] = ("plain", "gradient", "clouds", "stripes")
 TEST_GROUNDS: tuple[str, ...] = ("checks", "rings", "dots", "dunes")

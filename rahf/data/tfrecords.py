@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from .samples import RecordError
+from rahf.data.samples import RecordError
 
 Feature = list[bytes] | list[float] | list[int]
 

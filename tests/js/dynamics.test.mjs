@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { Simulation } from "../../ui/static/poke/dynamics.js";
-import { hashUnit } from "../../ui/static/poke/gusts.js";
-import { ModalModel, elastic } from "../../ui/static/poke/modes.js";
-import { propagator } from "../../ui/static/poke/oscillator.js";
+import { Simulation } from "../../gid/poking/canvas/dynamics.js";
+import { hashUnit } from "../../gid/poking/canvas/gusts.js";
+import { ModalModel, elastic } from "../../gid/poking/canvas/modes.js";
+import { propagator } from "../../gid/poking/canvas/oscillator.js";
 
-const vectors = JSON.parse(readFileSync(new URL("../poke_vectors.json", import.meta.url)));
+const vectors = JSON.parse(readFileSync(new URL("../gid/poking/poke_vectors.json", import.meta.url)));
 const makeModel = () => new ModalModel({ ...vectors.model, shapes: Float32Array.from(vectors.model.shapes) });
 
 function near(actual, expected, tolerance, what) {

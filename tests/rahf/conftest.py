@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from rahf.config import RAHFConfig
-from rahf.model import RAHF
+from rahf.model.config import RAHFConfig
+from rahf.model.rahf import RAHF
 
 TINY = RAHFConfig(
     image_size=32,

@@ -16,7 +16,7 @@ from gid.data.scenes.cutouts import CUTOUT_RECIPES, find_cutouts
 from gid.data.scenes.motion import Rig
 from gid.data.scenes.recipes import RECIPES
 from gid.data.scenes.textures import Floats
-from gid.spectrum import SpectralVolume
+from gid.motion.spectrum import SpectralVolume
 
 SMALL = 48  # parts up to this many pixels a side are moved by their local affine map, larger ones pixel by pixel
 

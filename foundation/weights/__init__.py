@@ -1,0 +1,1 @@
+"""Weights by name: resolving, checking, describing and publishing them."""

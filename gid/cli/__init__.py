@@ -1,0 +1,1 @@
+"""The commands of `gid`; heavy imports happen inside them."""

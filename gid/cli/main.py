@@ -1,0 +1,198 @@
+"""The command line: `gid animate PHOTO -o OUT.mp4` and its companions. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foundation.commands.errors import one_sentence
+from gid.cli.convert import convert
+from gid.cli.distances import distances
+from gid.cli.evaluate import evaluate
+from gid.cli.poke import export, poke
+from gid.cli.push import push
+from gid.cli.shared import Bar, load
+from gid.cli.stages import DataGroup, TrainGroup
+from gid.limits import MotionOptions, RenderOptions, strength_from_text
+
+app = typer.Typer(
+    name="gid",
+    help="Generative Image Dynamics: one photo in, natural motion out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are not markup
+)
+app.add_typer(
+    typer.Typer(cls=TrainGroup, rich_markup_mode=None),
+    name="train",
+    help="Train one stage; `gid train STAGE --help` lists its options.",
+)
+app.add_typer(typer.Typer(cls=DataGroup, rich_markup_mode=None), name="data", help="Make and prepare training data.")
+
+Photo = Annotated[Path, typer.Argument(help="The photo: any common image format.", show_default=False)]
+PhotoOrFolder = Annotated[
+    Path, typer.Argument(help="The photo: any common image format; or a folder of them.", show_default=False)
+]
+Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.", envvar="GID_WEIGHTS")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option(help="Which of the possible motions, 0 or more.")]
+Steps = Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")]
+Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 1 to 20.")]
+Solver = Annotated[str, typer.Option(help="dpm, or ddim.")]
+LoopGuidance = Annotated[float, typer.Option(help="Guide the motion towards closing; 0 is off. Needs --solver ddim.")]
+HoldStill = Annotated[bool, typer.Option(help="Let pictures of things that do not move, such as a cup, hardly move.")]
+MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
+
+
+@app.command()
+@one_sentence
+def animate(
+    photo: PhotoOrFolder,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="mp4, webm, gif, or png for a numbered sequence; for a folder of photos a folder.",
+            show_default=False,
+        ),
+    ],
+    loop: Annotated[bool, typer.Option(help="Let the end lead back to the start.")] = True,
+    frames: Annotated[int, typer.Option(help="Number of frames, 2 to 900.")] = 150,
+    fps: Annotated[float, typer.Option(help="Frames a second, 5 to 60.")] = 30.0,
+    strength: Annotated[
+        str, typer.Option(help="Scale of the motion, 0 to 5; 1 is as predicted, auto chooses.")
+    ] = "auto",
+    speed: Annotated[float, typer.Option(help="Speed of the motion, 0.1 to 4; below 1 is slow motion.")] = 1.0,
+    seed: Seed = 0,
+    steps: Steps = MotionOptions.steps,
+    guidance: Guidance = MotionOptions.guidance,
+    solver: Solver = MotionOptions.solver,
+    loop_guidance: LoopGuidance = MotionOptions.loop_guidance,
+    hold_still: HoldStill = MotionOptions.hold_still,
+    size: Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 1920.")] = 512,
+    weights: Weights = "embedded",
+    motion_in: Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")] = None,
+    motion_out: Annotated[Path | None, typer.Option(help="Also write the motion file here.")] = None,
+    video: Annotated[str, typer.Option("--format", help="For a folder: mp4, webm, gif or png.")] = "mp4",
+    keep_motion: Annotated[bool, typer.Option(help="For a folder: keep the motion files too.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Turn a photo, or each of a folder, into a video or loop.
+
+    A folder may be shared among processes by `accelerate launch`. It may be interrupted and started again: what is
+    there already is skipped. Photos that cannot be used are listed in failures.jsonl at the end, with the reason.
+    """
+    motion = MotionOptions(seed, steps, guidance, solver, loop_guidance, hold_still)
+    render = RenderOptions(frames, fps, strength_from_text(strength), speed, loop, size)
+    if photo.is_dir():
+        if motion_in is not None or motion_out is not None:
+            raise ValueError("one motion file does not fit a folder of photos; use --keep-motion to keep theirs")
+        _animate_folder(photo, output, motion, render, video, keep_motion, weights, device)
+        return
+
+    from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, prepare_rendering, write_animation
+    from gid.motion.spectrum import SpectralVolume
+    from gid.photo import load_photo
+
+    check_output(output, VIDEO_SUFFIXES)
+    if motion_out is not None:
+        check_output(motion_out, (".safetensors",))
+    picture = load_photo(photo, max_side=size)
+    volume = None
+    if motion_in is not None:
+        volume = SpectralVolume.load(motion_in)
+        volume.check_photo(picture.shape[-1], picture.shape[-2])
+    pipeline = load(weights, device)
+    if volume is None:
+        prepare_rendering(pipeline)
+        with Bar("motion") as bar:
+            volume = predict_motion(pipeline, photo, motion, bar)
+    with Bar("frames") as bar:
+        write_animation(output, picture.to(pipeline.device), volume, pipeline.renderer, render, bar)
+    if motion_out is not None:
+        volume.save(motion_out)
+    typer.echo(str(output))
+
+
+def _animate_folder(
+    folder: Path,
+    output: Path,
+    motion: MotionOptions,
+    render: RenderOptions,
+    video: str,
+    keep_motion: bool,
+    weights: str,
+    device: str,
+) -> None:
+    from foundation.folders import Processes
+    from gid.folders import animate_folder
+
+    processes = Processes(device)
+    pipeline = load(weights, processes.device(device))
+    source = str(Path(weights).resolve()) if Path(weights).is_dir() else weights
+    done = animate_folder(folder, output, pipeline, motion, render, processes, video, keep_motion, source)
+    if processes.first:
+        typer.echo(f"{output}: {done}")
+        for failure in done.failures:
+            typer.secho(f"{failure.file}: {failure.reason}", err=True, fg=typer.colors.RED)
+    if done.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+@one_sentence
+def motion(
+    photo: Photo,
+    output: MotionOut,
+    seed: Seed = 0,
+    steps: Steps = MotionOptions.steps,
+    guidance: Guidance = MotionOptions.guidance,
+    solver: Solver = MotionOptions.solver,
+    loop_guidance: LoopGuidance = MotionOptions.loop_guidance,
+    hold_still: HoldStill = MotionOptions.hold_still,
+    weights: Weights = "embedded",
+    device: Device = "auto",
+) -> None:
+    """Predict how a photo would move, as a motion file."""
+    options = MotionOptions(seed, steps, guidance, solver, loop_guidance, hold_still)
+
+    from gid.jobs import check_output, predict_motion
+    from gid.photo import load_photo
+
+    check_output(output, (".safetensors",))
+    load_photo(photo, max_side=64)  # a bad photo is told before the models are loaded
+    pipeline = load(weights, device)
+    with Bar("motion") as bar:
+        volume = predict_motion(pipeline, photo, options, bar)
+    volume.save(output)
+    typer.echo(str(output))
+
+
+@app.command()
+@one_sentence
+def extract(
+    video: Annotated[Path, typer.Argument(help="A short clip from a still camera.", show_default=False)],
+    output: MotionOut,
+) -> None:
+    """Measure the motion of a video.
+
+    It is written as a motion file of the first frame.
+    """
+    from gid.jobs import check_output
+    from gid.motion.flow import extract as measure
+
+    check_output(output, (".safetensors",))
+    measure(video).save(output)
+    typer.echo(str(output))
+
+
+app.command()(one_sentence(evaluate))
+app.command()(one_sentence(distances))
+app.command()(one_sentence(push))
+app.command()(one_sentence(poke))
+app.command()(one_sentence(export))
+app.command()(one_sentence(convert))

@@ -1,0 +1,413 @@
+"""Photo to spectral volume: the latent diffusion of the paper (section 4) as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from foundation.graphs import Replayed
+from gid.diffusion.autoencoder import MotionAutoencoder
+from gid.diffusion.denoiser import SpectralDenoiser
+from gid.diffusion.guidance import guide, loop_energy
+from gid.diffusion.loading import check_parts, resolve_device, resolve_weights
+from gid.diffusion.photo_encoder import PhotoEncoder, envelope_from_log
+from gid.diffusion.precision import autocast
+from gid.diffusion.stillness import Stillness
+from gid.motion.coherence import cohere
+from gid.motion.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization, from_isotropic
+from gid.motion.spectrum import SpectralVolume
+from gid.photo import load_photo
+from gid.rendering.renderer import Renderer
+
+# The denoiser halves its latents twice more, so motion sides are multiples of 16.
+MOTION_MULTIPLE = 16
+MAX_STEPS = 1000
+MAX_GUIDANCE = 20.0
+
+PhotoLike = Tensor | Image.Image | np.ndarray | str | Path
+
+
+@dataclass
+class GIDOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        volumes: one spectral volume for each photo and seed, in order.
+    """
+
+    volumes: list[SpectralVolume]
+
+
+class GIDPipeline(DiffusionPipeline):
+    """One photo in, the spectral volume of its motion out."""
+
+    model_cpu_offload_seq = "photo_encoder->denoiser->autoencoder"
+    _optional_components: ClassVar[list[str]] = ["stillness"]
+
+    def __init__(
+        self,
+        autoencoder: MotionAutoencoder,
+        denoiser: SpectralDenoiser,
+        photo_encoder: PhotoEncoder,
+        renderer: Renderer,
+        scheduler: SchedulerMixin,
+        stillness: Stillness | None = None,
+        scales: list[float] | tuple[float, ...] = (1.0,) * 16,
+        envelope: bool = True,
+        coherence: float = 16.0,
+        motion_area: int = 112 * 64,
+        num_frames: int = 150,
+        fps: float = 30.0,
+        name: str = "",
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            autoencoder: slices to latents and back.
+            denoiser: predicts velocity for noisy latents.
+            photo_encoder: the condition, and the envelope if it has that head.
+            renderer: draws frames; not used to sample motion, kept with the weights it was trained beside.
+            scheduler: the noise schedule the denoiser was trained with.
+            stillness: holds pictures of things that do not move still; None lets all move. Needs an encoder with an
+                envelope head on a pretrained trunk.
+            scales: K scales of the frequency-adaptive normalization.
+            envelope: whether volumes were divided by their envelope.
+            coherence: how strongly motion is made to hold together within objects (`gid.motion.coherence`), 0
+                for not at all. Belongs to volumes with an envelope, which says what moves.
+            motion_area: cells of a volume, near which its sides are chosen by the photo's aspect.
+            num_frames: T of the volumes.
+            fps: frames a second of the volumes.
+            name: what a motion file says of the model.
+        """
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder,
+            denoiser=denoiser,
+            photo_encoder=photo_encoder,
+            renderer=renderer,
+            scheduler=scheduler,
+            stillness=stillness,
+        )
+        self.register_to_config(
+            scales=tuple(scales),
+            envelope=envelope,
+            coherence=coherence,
+            motion_area=motion_area,
+            num_frames=num_frames,
+            fps=fps,
+            name=name,
+        )
+        self._replayed: Replayed | None = None
+
+    def use_cuda_graphs(self, enabled: bool = True) -> None:
+        """Record the denoiser as a CUDA graph, and replay it: for many photos of one aspect on a CUDA GPU.
+
+        Elsewhere it changes nothing. Call it again after the denoiser was moved or its weights replaced.
+        """
+        self._replayed = Replayed(self.denoiser) if enabled else None
+
+    # -- sampling -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        photo: PhotoLike | Sequence[PhotoLike],
+        seed: int | Sequence[int] = 0,
+        steps: int = 10,
+        guidance_scale: float = 1.0,
+        solver: str = "dpm",
+        loop_guidance: float = 0.0,
+        loop_recurrence: int = 2,
+        hold_still: bool = True,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> GIDOutput:
+        """Sample the motion of photos.
+
+        Args:
+            photo: one photo or several: tensor (3, H, W) in [0, 1], PIL image, array or path; any size and aspect.
+            seed: one seed or several. One photo with several seeds gives as many volumes; several photos take one seed
+                each, or share one.
+            steps: denoising steps, 1 to 1000.
+            guidance_scale: 1 + w of the paper's equation 5, as diffusers counts it: 1 leaves the conditional
+                prediction as it is, 2.75 is the paper's.
+            solver: ``dpm`` (DPM-Solver++ of second order, for few steps) or ``ddim``.
+            loop_guidance: u of equation 5; 0 is off, 200 is the paper's. Needs ``solver="ddim"``.
+            loop_recurrence: how often each step is repeated under loop guidance.
+            hold_still: let pictures of things that do not move hardly move, if the weights know such things.
+            callback: called with (steps done, steps in all).
+
+        Returns:
+            The volumes, on the CPU.
+
+        Raises:
+            ValueError: for options out of range, photos that cannot be read, or numbers of photos and seeds that do
+                not go together.
+        """
+        _check_options(steps, guidance_scale, solver, loop_guidance, loop_recurrence)
+        jobs = _pair_up(photo, seed)
+        total, done = steps * len(jobs), 0
+        volumes: list[SpectralVolume] = []
+
+        def step_done() -> None:
+            nonlocal done
+            done += 1
+            if callback is not None:
+                callback(done, total)
+
+        for image, seeds in jobs:
+            pixels = image if isinstance(image, Tensor) else load_photo(image)
+            _check_photo(pixels)
+            with self._precision():
+                volumes += self._sample(
+                    pixels,
+                    seeds,
+                    steps,
+                    guidance_scale,
+                    self._solver(solver, steps),
+                    loop_guidance,
+                    loop_recurrence,
+                    hold_still,
+                    step_done,
+                )
+        return GIDOutput(volumes=volumes)
+
+    @property
+    def notice(self) -> str:
+        """One sentence that has to be shown beside what these weights make; empty for the project's own."""
+        return str(self.config.get("notice", ""))
+
+    def motion_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the volume for a photo: near the photo's aspect, sides multiples of 16."""
+        aspect = width / height
+        ideal = math.sqrt(self.config.motion_area * aspect)
+        columns = max(1, round(ideal / MOTION_MULTIPLE))
+        rows = max(1, round(ideal / aspect / MOTION_MULTIPLE))
+        return columns * MOTION_MULTIPLE, rows * MOTION_MULTIPLE
+
+    def _sample(
+        self,
+        pixels: Tensor,
+        seeds: list[int],
+        steps: int,
+        guidance_scale: float,
+        scheduler: Any,
+        loop_guidance: float,
+        loop_recurrence: int,
+        hold_still: bool,
+        step_done: Callable[[], None],
+    ) -> list[SpectralVolume]:
+        height, width = pixels.shape[-2:]
+        columns, rows = self.motion_size(width, height)
+        condition, envelope = self._condition(pixels, columns, rows, hold_still)
+        bands = len(self.config.scales)
+        shape = (bands, *self._latent_shape(columns, rows))
+        latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        latents = latents.to(self.device) * scheduler.init_noise_sigma
+        index = torch.arange(bands, device=self.device).repeat(len(seeds))
+        recurrence = torch.Generator().manual_seed(seeds[0])
+
+        def decode(clean: Tensor) -> Tensor:
+            return self._decode(clean, len(seeds), envelope)
+
+        for position, time in enumerate(scheduler.timesteps):
+            for repeat in range(loop_recurrence if loop_guidance > 0 else 1):
+                predicted = self._predict(latents, time, index, condition, guidance_scale)
+                if loop_guidance > 0:
+                    predicted = self._guided(predicted, latents, time, scheduler, decode, loop_guidance)
+                previous = scheduler.step(predicted, time, latents).prev_sample
+                if repeat + 1 < loop_recurrence and loop_guidance > 0:
+                    latents = _renoise(previous, scheduler, position, recurrence)
+            latents = previous
+            step_done()
+        final = self._decode(latents.float(), len(seeds), envelope, pixels)
+        coefficients = from_isotropic(final.float(), columns, rows).cpu()
+        return [
+            SpectralVolume.from_real(
+                volume,
+                fps=self.config.fps,
+                num_frames=self.config.num_frames,
+                image_size=(width, height),
+                model=self.config.name,
+                seed=s,
+            )
+            for volume, s in zip(coefficients, seeds, strict=True)
+        ]
+
+    def _condition(
+        self, pixels: Tensor, columns: int, rows: int, hold_still: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the denoiser is shown of a photo (3, H, W), (1, C, rows / 4, columns / 4), and its envelope or None.
+
+        The denoiser is told the envelope as its head sees it: it learned phases beside that, not beside what is held
+        still afterwards.
+        """
+        scale = self.photo_encoder.photo_scale
+        photo = F.interpolate(
+            pixels[None].to(self.device).float(), (rows * scale, columns * scale), mode="bilinear", antialias=True
+        )
+        photo = photo.clamp(0, 1)
+        features = self.photo_encoder(photo)
+        if features.log_envelope is None:
+            return features.condition.float(), None
+        envelope = envelope_from_log(features.log_envelope)
+        if hold_still and self.stillness is not None:
+            envelope = envelope * self.stillness(self.photo_encoder.trunk, photo)[:, None, None, None]
+        return features.condition.float(), envelope
+
+    def _latent_shape(self, columns: int, rows: int) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of one frequency slice."""
+        return self.autoencoder.config.latent_channels, rows // 4, columns // 4
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """The arithmetic of a call."""
+        return autocast(self.device)
+
+    def _predict(self, latents: Tensor, time: Tensor, index: Tensor, condition: Tensor, scale: float) -> Tensor:
+        """Classifier-free guidance, eps = (1 + w) eps(c) - w eps(null); it is linear, so the same for velocity."""
+        weight = scale - 1
+        times = time.to(latents.device).expand(len(latents))
+        given = condition.expand(len(latents), -1, -1, -1)
+        denoise = self.denoiser if self._replayed is None else self._replayed
+        predicted = denoise(latents, times, index, given).float()
+        if weight == 0:
+            return predicted
+        null = self.denoiser.null_condition.float().expand_as(given)
+        return (1 + weight) * predicted - weight * denoise(latents, times, index, null).float()
+
+    def _guided(
+        self,
+        predicted: Tensor,
+        latents: Tensor,
+        time: Tensor,
+        scheduler: Any,
+        decode: Callable[[Tensor], Tensor],
+        weight: float,
+    ) -> Tensor:
+        """The paper's motion self-guidance, its gradient taken through the decoder at the estimate of the volume."""
+        alpha = float(scheduler.alphas_cumprod[int(time)]) ** 0.5
+        sigma = (1 - alpha**2) ** 0.5
+        with torch.enable_grad():
+            clean = (alpha * latents - sigma * predicted).detach().requires_grad_()
+            energy = loop_energy(decode(clean).float(), self.config.num_frames).sum()
+            (gradient,) = torch.autograd.grad(energy, clean)
+        return guide(predicted, gradient * alpha, alpha, sigma, weight)
+
+    def _decode(self, latents: Tensor, volumes: int, envelope: Tensor | None, photo: Tensor | None = None) -> Tensor:
+        """Whitened latents (B*K, 4, h, w) -> coefficients (B, K, 4, 4h, 4w) in fractions of sqrt(width * height).
+
+        With the photo (3, H, W), motion is made to hold together within its objects; no gradients flow then.
+        """
+        slices = self.autoencoder.decode_slices(latents).float()
+        normalization = FrequencyAdaptiveNormalization(tuple(self.config.scales))
+        unit = normalization.denormalize(slices.unflatten(0, (volumes, -1)))
+        if not self.config.envelope:
+            return unit
+        if envelope is None:
+            raise ValueError("these weights divide by the envelope, but their photo encoder has no envelope head")
+        if photo is not None:
+            unit = cohere(unit, envelope[0, 0], photo, self.config.coherence)
+        return EnvelopeNormalization().denormalize(unit, envelope.expand(volumes, -1, -1, -1))
+
+    def _solver(self, name: str, steps: int) -> Any:
+        """A fresh scheduler: its state belongs to one call, not to the pipeline."""
+        config = dict(self.scheduler.config)
+        if name == "ddim":
+            scheduler: Any = DDIMScheduler.from_config(config, clip_sample=False, timestep_spacing="trailing")
+        else:
+            scheduler = DPMSolverMultistepScheduler.from_config(
+                config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing"
+            )
+        scheduler.set_timesteps(steps)
+        return scheduler
+
+
+def load_pipeline(weights: str | Path | None = None, device: str | torch.device = "auto") -> GIDPipeline:
+    """Load a pipeline: embedded weights, a folder or the Hub (see :func:`gid.diffusion.loading.resolve_weights`).
+
+    Raises:
+        ValueError: if the weights or the device are not there, or the weights do not fit the code.
+    """
+    folder = resolve_weights(weights)
+    target = resolve_device(device)
+    try:
+        pipeline = _pipeline_class(folder).from_pretrained(str(folder), dtype=torch.float32)
+    except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"weights in {folder} do not fit this version: {said}") from error
+    check_parts(folder, {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)})
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(target)
+
+
+def _pipeline_class(folder: Path) -> type[GIDPipeline]:
+    """Which pipeline a folder of weights is for, by the name in its model_index.json."""
+    try:
+        name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / 'model_index.json'} is damaged ({error}); fetch the weights again") from error
+    if name == "GIDPipeline":
+        return GIDPipeline
+    if name == "FltwrPipeline":
+        from gid.diffusion.fltwr import FltwrPipeline
+
+        return FltwrPipeline
+    raise ValueError(f"weights in {folder} are for a {name!r}; this version knows GIDPipeline and FltwrPipeline")
+
+
+def _renoise(previous: Tensor, scheduler: Any, position: int, generator: torch.Generator) -> Tensor:
+    """Diffuse x_{t-1} back to x_t: the self-recurrence of guidance."""
+    times = scheduler.timesteps
+    now = scheduler.alphas_cumprod[int(times[position])]
+    before = scheduler.alphas_cumprod[int(times[position + 1])] if position + 1 < len(times) else torch.tensor(1.0)
+    ratio = (now / before).to(previous.device)
+    noise = torch.randn(previous.shape, generator=generator).to(previous.device)
+    return ratio.sqrt() * previous + (1 - ratio).sqrt() * noise
+
+
+def _pair_up(photo: Any, seed: int | Sequence[int]) -> list[tuple[Any, list[int]]]:
+    photos = list(photo) if isinstance(photo, list | tuple) else [photo]
+    seeds = [seed] if isinstance(seed, int) else [int(s) for s in seed]
+    if not photos or not seeds:
+        raise ValueError(f"{len(photos)} photos and {len(seeds)} seeds given; at least one of each is needed")
+    if len(photos) == 1:
+        return [(photos[0], seeds)]
+    if len(seeds) == 1:
+        seeds = seeds * len(photos)
+    if len(seeds) != len(photos):
+        raise ValueError(f"{len(photos)} photos and {len(seeds)} seeds given; give one seed, or one for each photo")
+    return [(image, [s]) for image, s in zip(photos, seeds, strict=True)]
+
+
+def _check_options(steps: int, guidance: float, solver: str, loop_guidance: float, recurrence: int) -> None:
+    if not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"{steps} steps asked for; use 1 to {MAX_STEPS}")
+    if not 1 <= guidance <= MAX_GUIDANCE:
+        raise ValueError(f"guidance scale is {guidance}; use 1 (the photo as learned) to {MAX_GUIDANCE:g}")
+    if solver not in ("dpm", "ddim"):
+        raise ValueError(f"solver {solver!r} is unknown; use 'dpm' or 'ddim'")
+    if not (math.isfinite(loop_guidance) and loop_guidance >= 0):
+        raise ValueError(f"loop guidance is {loop_guidance}; use 0 (off) or a positive number, 200 in the paper")
+    if loop_guidance > 0 and solver != "ddim":
+        raise ValueError("loop guidance repeats steps, which the multistep solver cannot; use solver='ddim'")
+    if recurrence < 1:
+        raise ValueError(f"loop recurrence is {recurrence}; use 1 or more")
+
+
+def _check_photo(pixels: Tensor) -> None:
+    if pixels.ndim != 3 or pixels.shape[0] != 3:
+        raise ValueError(f"photo has shape {tuple(pixels.shape)}; it must be (3, H, W)")
+    if not bool(torch.isfinite(pixels).all()):
+        raise ValueError("photo holds NaN or infinity; load it again")

@@ -1,0 +1,1 @@
+"""A photo that answers a hand and the wind."""

@@ -1,0 +1,1 @@
+"""From a photo and its motion to frames and files."""

@@ -1,0 +1,1 @@
+"""Frames on the CPU: compiled loops, a frame to a thread."""

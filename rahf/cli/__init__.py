@@ -1,0 +1,1 @@
+"""The commands of `rahf`; heavy imports happen inside them."""

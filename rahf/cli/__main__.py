@@ -1,0 +1,5 @@
+"""`python -m rahf.cli`, which `accelerate launch -m rahf.cli` needs."""
+
+from rahf.cli.main import app
+
+app()

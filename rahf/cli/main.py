@@ -1,0 +1,201 @@
+"""`rahf`: convert, analyze, rank, and the commands of `cli_stages` and `cli_hub`."""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from foundation.commands.errors import one_sentence
+from rahf.cli.options import Device, Half, Precision, Weights
+from rahf.cli.push import push
+from rahf.cli.stages import evaluate, pack, recognize, sprites, train
+from rahf.cli.warps import evaluate_warps
+from rahf.data.richhf import read_prompts
+
+app = typer.Typer(
+    name="rahf",
+    help="Rich human feedback on generated images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are not markup
+)
+
+
+def _command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose mistakes are told in one line, and that says on the way what it does."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        return function(*args, **kwargs)
+
+    return one_sentence(run)
+
+
+@app.command()
+@_command
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="rahf_model.pt of the public release.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the weights.")],
+    dtype: Annotated[Half, typer.Option(help="Number format to store.")] = Half.float32,
+) -> None:
+    """Convert the public checkpoint (CC BY-NC 4.0).
+
+    A folder of weights is written. Nothing in the checkpoint is executed.
+    """
+    from rahf.model.conversion import convert_checkpoint
+
+    convert_checkpoint(checkpoint, out, dtype=getattr(torch, dtype.value))
+    typer.echo(f"wrote {out}; these weights are for non-commercial use only")
+
+
+@app.command()
+@_command
+def analyze(
+    image: Annotated[Path, typer.Argument(help="The image, or a folder of images.")],
+    weights: Weights = "embedded",
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text it was made from.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="For a folder: prompts by file name, .csv, .jsonl or .json.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for JSON, heatmaps and a report.")] = None,
+    scores_only: Annotated[bool, typer.Option(help="Only the four scores.")] = False,
+    report: Annotated[bool, typer.Option(help="For a folder: a report picture of each image too.")] = False,
+    batch_size: Annotated[int, typer.Option(help="For a folder: images at once.")] = 8,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Feedback on one image, or on each of a folder.
+
+    A folder may be shared among processes by `accelerate launch`. It may be interrupted and started again: what is
+    there already is skipped. Images that cannot be used are listed in failures.jsonl at the end, with the reason.
+    """
+    if image.is_dir():
+        _analyze_folder(image, weights, prompt, prompts, out, scores_only, report, batch_size, precision, device)
+        return
+    if prompt is None:
+        raise ValueError("give the text that the image was made from: --prompt TEXT")
+
+    from rahf.folders import write_feedback
+    from rahf.images import load_image
+    from rahf.predictor import Predictor
+    from rahf.prompts import check_prompt
+
+    # What is wrong with these is told before a model is loaded.
+    check_prompt(prompt)
+    picture = load_image(image)
+    if out is not None:
+        _check_folder(out)
+    feedback = Predictor.from_pretrained(weights, device, precision).predict(picture, prompt, scores_only=scores_only)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_feedback(out, image, feedback)
+    if as_json:
+        typer.echo(json.dumps(feedback.to_dict(), indent=2, ensure_ascii=False))
+        return
+    for name, value in feedback.scores.items():
+        typer.echo(f"{name:13} {value:.3f}")
+    if feedback.words:
+        typer.echo("how likely each word is not shown:")
+    for word in feedback.words:
+        mark = "  not shown" if word.probability >= feedback.word_threshold else ""
+        typer.echo(f"{word.probability:13.3f} {word.text}{mark}")
+    if feedback.noncommercial:
+        typer.echo("weights for non-commercial use only", err=True)
+
+
+def _analyze_folder(
+    folder: Path,
+    weights: str,
+    prompt: str | None,
+    prompts: Path | None,
+    out: Path | None,
+    scores_only: bool,
+    report: bool,
+    batch_size: int,
+    precision: str,
+    device: str,
+) -> None:
+    if out is None:
+        raise ValueError("give a folder for the results: -o OUT")
+    if (prompt is None) == (prompts is None):
+        raise ValueError("give either --prompts FILE, prompts by file name, or one --prompt TEXT for all images")
+
+    from foundation.folders import Processes
+    from rahf.folders import analyze_folder
+    from rahf.predictor import Predictor
+
+    texts = read_prompts(prompts) if prompts is not None else str(prompt)
+    processes = Processes(device)
+    predictor = Predictor.from_pretrained(weights, processes.device(device), precision)
+    done = analyze_folder(folder, out, predictor, texts, processes, batch_size, scores_only, report)
+    if processes.first:
+        typer.echo(f"{out}: {done}")
+        for failure in done.failures:
+            typer.echo(f"{failure.file}: {failure.reason}", err=True)
+    if done.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+@_command
+def rank(
+    folder: Annotated[Path, typer.Argument(help="Folder of images.")],
+    prompts: Annotated[Path, typer.Option(help="Prompts by file name: .csv, .jsonl (filename, prompt) or .json.")],
+    weights: Weights = "embedded",
+    by: Annotated[str, typer.Option(help="Weights of the scores, as in plausibility=2,overall=1.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
+    device: Device = "auto",
+) -> None:
+    """Rank the images of a folder, best first, with reasons."""
+    from rahf.feedback import rank as ranked
+    from rahf.predictor import Predictor
+
+    chosen = _score_weights(by) if by else None
+    texts = read_prompts(prompts)
+    predictor = Predictor.from_pretrained(weights, device)
+    found = list(predictor.predict_folder(folder, texts, batch_size))
+    order = ranked([feedback for _, feedback in found], chosen)
+    if as_json:
+        rows = [
+            {
+                "file": found[place][0].name,
+                "value": value,
+                **found[place][1].to_dict(),
+                "against": found[place][1].reasons(),
+            }
+            for place, value in order
+        ]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for place, value in order:
+        typer.echo(f"{value:.3f} {found[place][0].name}  {'; '.join(found[place][1].reasons())}")
+
+
+for stage in (train, recognize, evaluate, evaluate_warps, pack, sprites, push):
+    app.command()(_command(stage))
+
+
+def _check_folder(out: Path) -> None:
+    """Raises ValueError if no folder `out` could be made or written to."""
+    nearest = next(place for place in (out, *out.parents) if place.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file; give a folder for the results: -o OUT")
+    if not os.access(nearest, os.W_OK):
+        raise ValueError(f"{nearest} may not be written to; give another folder for the results: -o OUT")
+
+
+def _score_weights(text: str) -> dict[str, float]:
+    try:
+        return {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError as error:
+        raise ValueError(f"--by is {text!r}; write it as plausibility=2,overall=1") from error

@@ -1,0 +1,41 @@
+"""`rahf evaluate-warps`: are planted warps found in real pictures?"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rahf.cli.options import Device, Weights
+from rahf.data.richhf import read_prompts
+
+
+def evaluate_warps(
+    folder: Annotated[Path, typer.Argument(help="Folder of real pictures; its subfolders are told apart.")],
+    weights: Weights = "embedded",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for table, JSON and sheet.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Prompts by file name, where they are known.")] = None,
+    severity: Annotated[float, typer.Option(help="Strength of the warps, above 0, at most 1.")] = 0.8,
+    seed: int = 0,
+    batch_size: int = 4,
+    device: Device = "auto",
+) -> None:
+    """Plant a warp into every picture of a folder.
+
+    The table says how often it is found, beside baselines.
+    """
+    from rahf.evaluation.warps import find_warps, summarise_warps, warp_sheet, warp_table, warps_to_json
+    from rahf.predictor import Predictor
+
+    texts = read_prompts(prompts) if prompts is not None else None
+    predictor = Predictor.from_pretrained(weights, device)
+    found = find_warps(predictor, folder, texts, severity, seed=seed, batch_size=batch_size)
+    summary = summarise_warps(found)
+    text = warp_table(summary)
+    typer.echo(text)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "warps.md").write_text(text + "\n", encoding="utf-8")
+        rows = json.dumps(warps_to_json(found, summary), indent=1, ensure_ascii=False)
+        (out / "warps.json").write_text(rows + "\n", encoding="utf-8")
+        warp_sheet(found).save(out / "warps.png")

@@ -1,0 +1,1 @@
+"""How feedback is judged: the paper's metrics, and planted faults."""

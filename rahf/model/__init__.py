@@ -1,0 +1,1 @@
+"""The rich-feedback network, its parts, presets and files."""

@@ -1,0 +1,294 @@
+"""Weights on disk: one stable key layout whatever the installed transformers calls its modules, and strict loading.
+
+Files use the names of the public checkpoint (`vit.encoder.layer.N.attention.attention.query.weight`, ...), with the
+tied embedding stored once. transformers 5.9 renamed the ViT's modules; which naming a model has is read off its keys.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from foundation.weights.state_dicts import CheckpointError
+from rahf.model.config import RAHFConfig
+
+logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=nn.Module)
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+CONFIG_FILE = "config.json"
+HEADER_ROOM = 100_000  # bytes of a part left for its header
+EMBEDDING = "t5.shared.weight"
+TIED = ("t5.encoder.embed_tokens.weight", "t5.decoder.embed_tokens.weight", "t5.lm_head.weight")
+
+_ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
+_LAYER_PARTS = {
+    **{f"attention.attention.{old}": f"attention.{new}" for old, new in _ATTENTION.items()},
+    "attention.output.dense": "attention.o_proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}
+_LAYER_PARTS_BACK = {new: old for old, new in _LAYER_PARTS.items()}
+_OLD_LAYER = re.compile(r"^vit\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)$")
+_NEW_LAYER = re.compile(r"^vit\.layers\.(\d+)\.(.+)\.(weight|bias)$")
+
+_DTYPES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def canonical_key(key: str) -> str:
+    """The name that files use, from either naming of the ViT."""
+    match = _NEW_LAYER.match(key)
+    if match is None:
+        return key
+    layer, part, kind = match.groups()
+    return f"vit.encoder.layer.{layer}.{_LAYER_PARTS_BACK.get(part, part)}.{kind}"
+
+
+def installed_key(key: str, installed: Iterable[str]) -> str:
+    """The name that a model with the keys `installed` uses, from the name in a file."""
+    key = canonical_key(key)
+    match = _OLD_LAYER.match(key)
+    if match is None or not any(_NEW_LAYER.match(name) for name in installed):
+        return key
+    layer, part, kind = match.groups()
+    return f"vit.layers.{layer}.{_LAYER_PARTS.get(part, part)}.{kind}"
+
+
+def check_keys(shapes: Mapping[str, torch.Size], model: nn.Module) -> None:
+    """Compare the canonical names and shapes of a checkpoint with a model's; tied copies may be absent.
+
+    Raises CheckpointError that names every missing, unexpected and misshaped key.
+    """
+    wanted = {canonical_key(name): tensor.shape for name, tensor in model.state_dict().items()}
+    missing = sorted(set(wanted) - set(shapes) - set(TIED))
+    unexpected = sorted(set(shapes) - set(wanted))
+    misshaped = sorted(name for name in set(wanted) & set(shapes) if wanted[name] != shapes[name])
+    problems = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in unexpected]
+    problems += [f"{name} has shape {tuple(shapes[name])}, not {tuple(wanted[name])}" for name in misshaped]
+    if problems:
+        raise CheckpointError(
+            f"the checkpoint does not fit this model ({len(missing)} keys missing, {len(unexpected)} unexpected, "
+            f"{len(misshaped)} misshaped):\n  " + "\n  ".join(problems)
+        )
+
+
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's tensors by canonical name, the tied embedding once."""
+    return {
+        canonical_key(name): tensor.detach()
+        for name, tensor in model.state_dict().items()
+        if canonical_key(name) not in TIED
+    }
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file one tensor at a time, so that memory holds one tensor beyond the sources.
+
+    Floating-point tensors are cast to `dtype` if given. The file appears under its name only when it is whole.
+    Raises CheckpointError for a tensor type the format does not know.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    offset = 0
+    for name, tensor in tensors.items():
+        kind = _stored_dtype(name, tensor, dtype)
+        size = tensor.numel() * kind.itemsize
+        header[name] = {"dtype": _DTYPES[kind], "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)  # the format aligns the data to eight bytes
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(len(encoded).to_bytes(8, "little"))
+            file.write(encoded)
+            for name, tensor in tensors.items():
+                whole = tensor.to(device="cpu", dtype=_stored_dtype(name, tensor, dtype)).contiguous()
+                file.write(whole.reshape(-1).view(torch.uint8).numpy().data)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_config(path: Path, config: RAHFConfig) -> None:
+    """Write config.json; it appears under its name only when it is whole."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def read_config(folder: Path) -> RAHFConfig:
+    """Read config.json of a weights folder. Raises ValueError if it is absent or damaged."""
+    path = folder / CONFIG_FILE
+    try:
+        return RAHFConfig(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{folder} holds no {CONFIG_FILE}; give a folder written by `rahf convert` or training"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise ValueError(f"{path} is not a configuration of this model: {error}") from error
+
+
+def save_folder(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write `model.safetensors` and `config.json` into `folder`, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_safetensors(folder / WEIGHTS_FILE, named_weights(model), dtype, weights_metadata(config))
+    write_config(folder / CONFIG_FILE, config)
+
+
+def save_parts(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch.dtype, most: int) -> list[Path]:
+    """Write the weights in parts of at most `most` bytes with an index, as the Hub lays out large models; gives the
+    parts. `folder` must not exist, and appears only when it is whole.
+
+    Raises FileExistsError, and ValueError if a single tensor is larger than `most`.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; name a folder that does not")
+    parts: list[dict[str, Tensor]] = [{}]
+    room = most - HEADER_ROOM
+    for name, tensor in named_weights(model).items():
+        size = tensor.numel() * _stored_dtype(name, tensor, dtype).itemsize
+        if size > most - HEADER_ROOM:
+            raise ValueError(f"{name} takes {size} bytes, more than a part of {most} holds; allow larger parts")
+        if size > room:
+            parts.append({})
+            room = most - HEADER_ROOM
+        parts[-1][name] = tensor
+        room -= size
+    names = [f"model-{place:05d}-of-{len(parts):05d}.safetensors" for place in range(1, len(parts) + 1)]
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    beside.mkdir(parents=True)
+    try:
+        for name, part in zip(names, parts, strict=True):
+            write_safetensors(beside / name, part, dtype, weights_metadata(config))
+        index = {
+            "metadata": {"total_size": sum((beside / name).stat().st_size for name in names)},
+            "weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part},
+        }
+        (beside / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        write_config(beside / CONFIG_FILE, config)
+        os.rename(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return [folder / name for name in names]
+
+
+def weights_metadata(config: RAHFConfig) -> dict[str, str]:
+    """What is written into the head of every weight file."""
+    return {"model": "rahf", "source": config.weights_source, "license": config.weights_license}
+
+
+def load_folder(
+    model: Model,
+    source: str,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    hub: Mapping[str, Any] | None = None,
+) -> Model:
+    """Load `model.safetensors`, or the parts its index names, of a folder or Hub repository into `model` (best built on
+    the meta device).
+
+    Returns the model in evaluation mode. Raises CheckpointError for a damaged file or one of another model.
+    """
+    paths = weight_parts(source, hub or {})
+    with ExitStack() as stack:
+        places = {name: file for path in paths for file, names in [_opened(path, stack)] for name in names}
+        shapes = {canonical_key(name): torch.Size(file.get_slice(name).get_shape()) for name, file in places.items()}
+        check_keys(shapes, model)
+        _assign(model, ((name, file.get_tensor(name)) for name, file in places.items()), dtype, device)
+    return model.eval()
+
+
+def weight_parts(source: str, hub: Mapping[str, Any]) -> list[Path]:
+    """The weight files of a folder or Hub repository: one, or the parts that its index names.
+
+    Raises CheckpointError if there are none, or if a part is missing.
+    """
+    local = os.path.isdir(source)
+
+    def fetch(name: str) -> Path | None:
+        if local:
+            path = Path(source) / name
+            return path if path.is_file() else None
+        try:
+            return Path(hf_hub_download(source, name, **hub))
+        except EntryNotFoundError:
+            return None
+
+    whole = fetch(WEIGHTS_FILE)
+    if whole is not None:
+        return [whole]
+    index = fetch(INDEX_FILE)
+    if index is None:
+        raise CheckpointError(f"{source} holds no {WEIGHTS_FILE}; give a folder written by `rahf convert` or training")
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is damaged ({error}); fetch it again") from error
+    parts = {name: fetch(name) for name in names}
+    missing = [name for name, part in parts.items() if part is None]
+    if missing:
+        raise CheckpointError(f"{source} lacks {', '.join(missing)}, which {INDEX_FILE} names; fetch it again")
+    return [part for part in parts.values() if part is not None]
+
+
+def _opened(path: Path, stack: ExitStack) -> tuple[Any, list[str]]:
+    try:
+        file = stack.enter_context(safe_open(path, framework="pt", device="cpu"))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or is no safetensors file ({error}); fetch it again") from error
+    return file, list(file.keys())
+
+
+def _assign(
+    model: nn.Module, tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, device: torch.device | str
+) -> None:
+    installed = list(model.state_dict())
+    for name, tensor in tensors:
+        if canonical_key(name) in TIED:
+            continue
+        owner, _, leaf = installed_key(name, installed).rpartition(".")
+        module = model.get_submodule(owner)
+        placed = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+        if leaf in module._buffers:  # running statistics
+            setattr(module, leaf, placed)
+        else:
+            setattr(module, leaf, nn.Parameter(placed, requires_grad=module.get_parameter(leaf).requires_grad))
+    for name in (EMBEDDING, *TIED):  # assignment undoes the tie
+        owner, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, model.get_parameter(EMBEDDING))
+
+
+def _stored_dtype(name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    if kind not in _DTYPES:
+        raise CheckpointError(f"{name} has type {kind}, which safetensors files of this project do not hold")
+    return kind

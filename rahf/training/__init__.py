@@ -1,0 +1,1 @@
+"""How the feedback network is trained."""

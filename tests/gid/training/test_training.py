@@ -1,0 +1,242 @@
+"""A shortened run of the whole recipe on tiny synthetic pairs: every stage, resuming, and the assembled pipeline."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from foundation.efficientnet import EfficientNetLite0
+from gid.diffusion.photo_encoder import PhotoEncoder, PhotoEncoderConfig
+from gid.evaluation.metrics import background_leakage
+from gid.training import envelope as envelope_stage
+from gid.training.autoencoder import (
+    AutoencoderTrainingConfig,
+    fit_normalization,
+    multi_scale_gradient,
+    train_autoencoder,
+)
+from gid.training.common import Run, RunConfig
+from gid.training.dataset import MotionPair, PrepareConfig, PreparedMotion, prepare
+from gid.training.denoiser import DenoiserTrainingConfig, train_denoiser, train_frequency_attention
+from gid.training.envelope import EnvelopeTrainingConfig, picture_correlation, picture_leakage, train_envelope
+from gid.training.latents import LatentMotion, encode_latents
+from gid.training.mixture import Mixture
+
+BANDS = 16
+
+
+def swaying_square(seed: int) -> MotionPair:
+    """A bright square that sways over dark noise; 128x64 photo, 32x16 motion."""
+    generator = torch.Generator().manual_seed(seed)
+    photo = torch.randint(0, 60, (3, 64, 128), generator=generator, dtype=torch.uint8)
+    left = int(torch.randint(0, 80, (), generator=generator)) // 4 * 4
+    photo[:, 16:48, left : left + 40] = 200
+    coefficients = torch.zeros(BANDS, 4, 16, 32)
+    values = torch.randn(BANDS, 4, 1, 1, generator=generator) * 0.01
+    coefficients[:, :, 4:12, left // 4 : left // 4 + 10] = values
+    return MotionPair("even" if seed % 2 == 0 else "odd", photo, coefficients)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("prepared")
+    pairs = [swaying_square(seed) for seed in range(8)]
+    assert prepare(pairs, 8, folder, EfficientNetLite0().eval(), PrepareConfig(variants=2, batch_size=3)) == 16
+    return folder
+
+
+def test_prepared_rows_hold_the_motion(prepared: Path) -> None:
+    dataset = PreparedMotion(prepared)
+    assert len(dataset) == 16
+    row = dataset[0]
+    pair = swaying_square(0)
+    root = math.sqrt(128 * 64)
+    torch.testing.assert_close(row["coefficients"][:, :2] * root, pair.coefficients[:, :2] * 128, rtol=2e-3, atol=1e-3)
+    torch.testing.assert_close(row["coefficients"][:, 2:] * root, pair.coefficients[:, 2:] * 64, rtol=2e-3, atol=1e-3)
+    assert row["stride4"].shape == (24, 16, 32)
+    assert len(PreparedMotion(prepared, exclude={"odd"})) == 8
+    with pytest.raises(ValueError, match="no row"):
+        PreparedMotion(prepared, only={"none"})
+
+
+def test_unfinished_set_is_not_trusted(prepared: Path, tmp_path: Path) -> None:
+    for name in ("stride4", "stride8", "coefficients", "thumbnails"):
+        (tmp_path / f"{name}.npy").write_bytes((prepared / f"{name}.npy").read_bytes())
+    with pytest.raises(ValueError, match="no finished training set"):
+        PreparedMotion(tmp_path)
+
+
+def test_shares_decide_what_is_drawn(prepared: Path) -> None:
+    parts = [PreparedMotion(prepared, only={"even"}), PreparedMotion(prepared, only={"odd"})]
+    torch.manual_seed(0)
+    drawn = torch.tensor(list(Mixture(parts, (0.9, 0.1)).sampler(4000)))
+    assert 0.07 < float((drawn >= 8).float().mean()) < 0.13
+    with pytest.raises(ValueError, match="one positive share"):
+        Mixture(parts, (1.0,))
+
+
+def test_without_adaptive_normalization_all_bands_share_one_scale(prepared: Path) -> None:
+    rows = Mixture([PreparedMotion(prepared, arrays=("coefficients",))], (1.0,))
+    torch.manual_seed(0)
+    each = fit_normalization(rows, envelope=False, count=12).scales
+    torch.manual_seed(0)
+    shared = fit_normalization(rows, envelope=False, adaptive=False, count=12).scales
+    torch.manual_seed(0)
+    drawn = torch.stack([rows[i]["coefficients"] for i in rows.sampler(12)])[..., ::4, ::4]
+    moving = drawn.abs().amax(dim=(1, 2), keepdim=True).expand_as(drawn) > 0
+    values = drawn.abs()[moving].sort().values
+    assert len(set(shared)) == 1 < len(set(each))
+    assert len(shared) == len(each) == BANDS
+    assert shared[0] == pytest.approx(float(values[round(0.95 * len(values)) - 1]))
+
+
+def test_losses_against_closed_forms() -> None:
+    a, b = torch.rand(3, 1, 6, 7), torch.rand(3, 1, 6, 7)
+    for i in range(3):
+        expected = torch.corrcoef(torch.stack([a[i].flatten(), b[i].flatten()]))[0, 1]
+        torch.testing.assert_close(picture_correlation(a, b)[i], expected, atol=1e-4, rtol=1e-3)
+        predicted, measured = a[i, 0], b[i, 0] ** 6
+        ours = float(picture_leakage(a[i : i + 1], b[i : i + 1] ** 6))
+        assert ours == pytest.approx(background_leakage(predicted, measured), rel=1e-4)
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    assert float(multi_scale_gradient(ramp, torch.zeros(1, 1, 8, 8))) == pytest.approx(1 + 2 + 4)
+
+
+@pytest.fixture(scope="module")
+def stages(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """All stages, a few steps each, with random features in place of ImageNet's (the recipe is the same)."""
+    out = tmp_path_factory.mktemp("stages")
+    few = {"steps": 3, "batch_size": 2, "save_every": 2, "warmup_steps": 1, "precision": "no"}
+    train_autoencoder(
+        AutoencoderTrainingConfig(out=out / "autoencoder", data=(prepared,), shares=(1.0,), slices=2, **few)
+    )
+    encoder = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
+    (out / "envelope").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        # ImageNet's weights come with an optional package; random ones run the same code.
+        patch.setattr(envelope_stage, "pretrained_trunk", lambda: encoder.trunk.eval())
+        train_envelope(EnvelopeTrainingConfig(out=out / "envelope", data=(prepared,), shares=(1.0,), members=2, **few))
+    encode_latents(prepared, out / "autoencoder", out / "envelope", out / "latents")
+    common = {"data": (out / "latents",), "shares": (1.0,), **few}
+    train_denoiser(DenoiserTrainingConfig(out=out / "denoiser", encoder=out / "envelope" / "photo_encoder", **common))
+    train_frequency_attention(
+        DenoiserTrainingConfig(
+            out=out / "attention",
+            encoder=out / "denoiser" / "photo_encoder",
+            denoiser=out / "denoiser" / "denoiser",
+            **common,
+        )
+    )
+    return {path.name: path for path in out.iterdir()}
+
+
+def test_latents_are_whitened(stages: dict[str, Path]) -> None:
+    dataset = LatentMotion(stages["latents"])
+    assert len(dataset) == 16
+    latents = torch.stack([dataset[i]["latents"] for i in range(16)])
+    assert latents.shape == (16, BANDS, 4, 4, 8)
+    assert latents.movedim(2, 0).flatten(1).std(1).tolist() == pytest.approx([1.0] * 4, abs=0.3)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "envelope/member-0", "envelope/member-1", "denoiser", "attention"])
+def test_every_stage_leaves_a_sheet_a_log_and_a_checkpoint(stages: dict[str, Path], stage: str) -> None:
+    for name in ("samples-000003.png", "log.jsonl", "checkpoint.pt"):
+        assert (stages["autoencoder"].parent / stage / name).stat().st_size > 0
+
+
+def test_envelope_heads_are_averaged(stages: dict[str, Path]) -> None:
+    encoder = PhotoEncoder.from_pretrained(stages["envelope"] / "photo_encoder").eval()
+    levels = encoder.trunk(torch.rand(1, 3, 64, 64))
+    heads = [head(levels) for head in encoder.envelope_head.heads]
+    assert not torch.equal(heads[0], heads[1])
+    torch.testing.assert_close(encoder.log_envelope(levels), (heads[0] + heads[1]) / 2)
+
+
+def test_attention_stage_trains_nothing_else(stages: dict[str, Path]) -> None:
+    from gid.diffusion.denoiser import SpectralDenoiser
+
+    before = SpectralDenoiser.from_pretrained(stages["denoiser"] / "denoiser").state_dict()
+    after = SpectralDenoiser.from_pretrained(stages["attention"] / "denoiser").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(".attention." in name for name in changed)
+
+
+def test_runs_resume_and_log(stages: dict[str, Path], prepared: Path) -> None:
+    out = stages["autoencoder"]
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+    few = {"batch_size": 2, "save_every": 2, "warmup_steps": 1, "precision": "no"}
+    train_autoencoder(AutoencoderTrainingConfig(out=out, data=(prepared,), shares=(1.0,), slices=2, steps=5, **few))
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5]
+    assert (out / "samples-000005.png").is_file()
+
+
+def test_frozen_parts_stay_in_evaluation_mode(prepared: Path, tmp_path: Path) -> None:
+    objective = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+    run = Run(RunConfig(tmp_path, precision="no"), objective, list(objective[0].parameters()), PreparedMotion(prepared))
+    objective.train()
+    objective[1].eval()
+    with run.averaged():
+        assert not objective.training
+    assert objective.training
+    assert not objective[1].training
+
+
+def test_statistics_follow_the_training_pictures_only_if_asked(prepared: Path, tmp_path: Path) -> None:
+    few = {"steps": 2, "batch_size": 4, "save_every": 1, "warmup_steps": 1, "precision": "no"}
+    start = PhotoEncoder.from_preset(PhotoEncoderConfig.preset("small"))
+    start.save_pretrained(tmp_path / "start")
+    before = start.trunk.blocks[9].project[1].running_var
+    for adapt in (False, True):
+        out = tmp_path / str(adapt)
+        train_envelope(
+            EnvelopeTrainingConfig(
+                out=out, data=(prepared,), shares=(1.0,), init=tmp_path / "start", adapt_statistics=adapt, **few
+            )
+        )
+        after = PhotoEncoder.from_pretrained(out / "photo_encoder").trunk.blocks[9].project[1].running_var
+        assert torch.equal(before, after) is not adapt
+
+
+def test_assembled_pipeline_samples_motion(stages: dict[str, Path], tmp_path: Path) -> None:
+    from gid.diffusion.pipeline import load_pipeline
+    from gid.rendering.renderer import Renderer, RendererConfig
+    from gid.training.assemble import AssembleConfig, assemble
+
+    Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))).save_pretrained(tmp_path / "renderer")
+    config = AssembleConfig(stages["autoencoder"], stages["attention"], tmp_path / "renderer", tmp_path / "weights")
+    pipeline = load_pipeline(assemble(config), "cpu")
+    volume = pipeline(torch.rand(3, 90, 160), steps=2).volumes[0]
+    assert volume.num_bands == BANDS
+    assert volume.image_size == (160, 90)
+    assert float(volume.motion_energy().max()) > 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_assembling_can_take_envelope_heads_of_other_runs(stages: dict[str, Path], tmp_path: Path) -> None:
+    from gid.rendering.renderer import Renderer, RendererConfig
+    from gid.training.assemble import AssembleConfig, assemble
+
+    Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))).save_pretrained(tmp_path / "renderer")
+    runs = (stages["envelope"], stages["envelope"])
+    out = assemble(
+        AssembleConfig(
+            stages["autoencoder"],
+            stages["attention"],
+            tmp_path / "renderer",
+            tmp_path / "weights",
+            envelope_run=runs,
+            half=False,
+        )
+    )
+    merged = PhotoEncoder.from_pretrained(out / "photo_encoder").eval()
+    before = PhotoEncoder.from_pretrained(stages["attention"] / "photo_encoder").eval()
+    photo = torch.rand(1, 3, 64, 64)
+    assert len(merged.envelope_head.heads) == 4
+    torch.testing.assert_close(merged(photo).log_envelope, before(photo).log_envelope)
+    torch.testing.assert_close(merged(photo).condition, before(photo).condition)

@@ -1,0 +1,1 @@
+"""The Rich feedback tab."""

@@ -1,0 +1,144 @@
+"""What the Poke tab asks for: subjects (a photo or a clip with its motion), and videos of their answers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gid.limits import MotionOptions
+from gid.motion.coherence import handled
+from gid.motion.flow import extract
+from gid.motion.spectrum import SpectralVolume
+from gid.photo import load_photo, to_uint8
+from gid.poking.page import export_page
+from gid.poking.responses import Response, first_frame
+from gid.poking.simulation import Gesture, Knobs
+from ui.animate.service import AnimationService, Recent, photo_hash
+from ui.poke.canvas import CanvasFiles, prepare_canvas
+
+CANVAS_PHOTO_SIDE = 1024
+VIDEO_SIDE = 512
+FORGOTTEN = "This photo's motion is no longer remembered. Press the button under the photo once more."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A photo that can be poked: (H, W, 3) uint8, its motion, and the files of the canvas and of the page."""
+
+    photo: np.ndarray
+    volume: SpectralVolume
+    files: CanvasFiles
+    page: Path
+
+
+class PokeService:
+    """Subjects by the canvas's key, on top of the service that knows motions. One instance serves every visitor."""
+
+    def __init__(self, animation: AnimationService, subjects: int = 16, videos: int = 64) -> None:
+        self._animation = animation
+        self._subjects: Recent[str, Subject] = Recent(subjects, _forget)
+        self._videos: Recent[str, Path] = Recent(videos, lambda path: path.unlink(missing_ok=True))
+
+    def known_photo(self, source: str, options: MotionOptions) -> str | None:
+        """The key of a photo whose motion is already known, made ready for the canvas; None if it would take work."""
+        volume = self._animation.known_motion(source, options)
+        return self._add(load_photo(source, CANVAS_PHOTO_SIDE), volume) if volume is not None else None
+
+    def photo(self, source: str, options: MotionOptions) -> str:
+        """The key of a photo, its motion predicted or remembered. Raises ValueError if the file is not a photo."""
+        volume = self._animation.motion(source, options)
+        return self._add(load_photo(source, CANVAS_PHOTO_SIDE), volume)
+
+    def clip(self, source: str) -> str:
+        """The key of a clip's first frame with its measured motion. Raises ValueError if the clip is refused."""
+        photo = first_frame(source, CANVAS_PHOTO_SIDE)
+        return self._add(photo, extract(source))
+
+    def subject(self, key: str) -> Subject:
+        """What the key stands for. Raises ValueError if it is no longer remembered."""
+        subject = self._subjects.get(key)
+        if subject is None:
+            raise ValueError(FORGOTTEN)
+        return subject
+
+    def video(self, key: str, response: Response) -> Path:
+        """A video of the subject's answer, rendered or remembered. Raises ValueError if the key is forgotten."""
+        subject = self.subject(key)
+        name, known = self._video(key, response)
+        if known is not None:
+            return known
+        photo = load_photo(subject.photo, VIDEO_SIDE)
+        return self._keep(name, self._animation.respond(photo, subject.volume, response, self._target(name))[1])
+
+    def answer(self, source: str, options: MotionOptions, response: Response) -> Path:
+        """A video of how a photo answers; its motion is predicted in the same breath unless it is remembered.
+
+        Raises ValueError if the file is not a usable photo.
+        """
+        if self._animation.known_motion(source, options) is not None:
+            return self.video(self.photo(source, options), response)
+        photo = load_photo(source, VIDEO_SIDE)
+        name, _ = self._video(f"{photo_hash(source)} {options} {self._animation.weights}", response)
+        volume, path = self._animation.respond(photo, (source, options), response, self._target(name))
+        self._animation.remember_motion(source, options, volume)
+        return self._keep(name, path)
+
+    def _video(self, key: str, response: Response) -> tuple[str, Path | None]:
+        name = hashlib.sha256(repr((key, response)).encode()).hexdigest()[:16]
+        return name, self._videos.get(name)
+
+    def _target(self, name: str) -> str:
+        return str(self._animation.folder / f"poke-{name}.mp4")
+
+    def _keep(self, name: str, path: str) -> Path:
+        self._videos.put(name, Path(path))
+        return Path(path)
+
+    def _add(self, photo: Tensor, volume: SpectralVolume) -> str:
+        files = prepare_canvas(photo, handled(volume, photo), self._animation.folder)
+        if self._subjects.get(files.key) is None:
+            page = self._animation.folder / f"poke-{files.key}.html"
+            pixels = to_uint8(photo[None])[0]
+            page.write_text(export_page(load_photo(pixels, VIDEO_SIDE), volume), encoding="utf-8")
+            self._subjects.put(files.key, Subject(pixels, volume, files, page))
+        return files.key
+
+
+def _forget(subject: Subject) -> None:
+    for path in (subject.files.photo, subject.files.motion, subject.page):
+        path.unlink(missing_ok=True)
+
+
+def read_gesture(payload: dict[str, Any], seconds: float = 3.0) -> tuple[str, Response]:
+    """The canvas's key and what to render, from the browser's report of a gesture. Nothing in it is trusted.
+
+    Raises ValueError for anything that is not a gesture on a photo.
+    """
+    try:
+        key = str(payload["key"])
+        at = (float(payload["at"][0]), float(payload["at"][1]))
+        force = (float(payload["force"][0]), float(payload["force"][1]))
+        kind = "poke" if payload["kind"] == "poke" else "drag"
+        held = float(payload.get("duration", 0.5))
+        knobs = payload.get("knobs") or {}
+        gains = tuple(float(value) for value in knobs["gains"]) if "gains" in knobs else None
+        material = {name: float(knobs.get(name, default)) for name, default in KNOB_DEFAULTS.items()}
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise ValueError("the browser sent something that is not a gesture: drag or tap the photo again") from error
+    duration = min(max(held, 0.3), 1.5) if math.isfinite(held) else 0.5
+    gesture = Gesture(at, force, "poke" if kind == "poke" else "drag", duration=duration)
+    return key, Response((gesture,), seconds=seconds, knobs=Knobs(**material, gains=gains))
+
+
+KNOB_DEFAULTS = {"stiffness": 1.0, "damping": 0.5, "strength": 1.0}
+
+
+def same_photo(source: str | None, shown: str | None) -> bool:
+    """Whether the file is the photo whose hash is `shown`."""
+    return source is not None and shown is not None and photo_hash(source) == shown
