@@ -47,7 +47,15 @@ def pack_encoder(source: Path, out: Path) -> None:
     (out / "encoder.safetensors.index.json").unlink(missing_ok=True)
     for shard in out.glob("*.safetensors"):
         shard.chmod(0o644)
-    kept = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "image_size", "mlp_ratio")
+    kept = (
+        "model_type",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "patch_size",
+        "image_size",
+        "mlp_ratio",
+    )
     config = {key: getattr(model.config, key) for key in kept} | {"use_mask_token": False}
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
