@@ -1,0 +1,71 @@
+"""Ranges of numbers, written once: a table of them serves dataclass checks, command help, sliders and documentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Inclusive range of one option, with what to do when it is left.
+
+    Attributes:
+        low, high: the ends; infinite where there is none.
+        remedy: a sentence that says what to give instead.
+        above: whether ``low`` itself is left out.
+    """
+
+    low: float
+    high: float = math.inf
+    remedy: str = ""
+    above: bool = False
+
+    def __str__(self) -> str:
+        """The range in words, for help texts: ``1 to 250``, ``at least 1``, ``above 0, at most 10``."""
+        if math.isinf(self.high):
+            return f"{'above' if self.above else 'at least'} {_shown(self.low)}"
+        if self.above:
+            return f"above {_shown(self.low)}, at most {_shown(self.high)}"
+        return f"{_shown(self.low)} to {_shown(self.high)}"
+
+    def check(self, name: str, value: float) -> None:
+        """Raises ValueError naming value, limit and remedy when ``value`` is not a finite number within the range."""
+        remedy = f" {self.remedy}" if self.remedy else ""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name} is {value!r}, which is not a number.{remedy}")
+        if not self.low <= value <= self.high or (self.above and value == self.low):
+            plain = not self.above and math.isfinite(self.high)
+            raise ValueError(f"{name} is {_shown(value)}; it must be {'from ' if plain else ''}{self}.{remedy}")
+
+
+def _shown(number: float) -> str:
+    """Whole numbers with all their digits, others short."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A dataclass whose fields keep to tables of limits and choices; subclasses name their tables.
+
+    Raises:
+        ValueError: naming field, value, limit and remedy, for a value out of range, a fraction where a whole number is
+            wanted, or a word that is not among the choices.
+    """
+
+    limits: ClassVar[Mapping[str, Limit]] = {}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value: Any = getattr(self, field.name)
+            if field.name in self.choices and value not in self.choices[field.name]:
+                known = ", ".join(repr(choice) for choice in self.choices[field.name])
+                raise ValueError(f"{field.name} is {value!r}; it must be one of {known}")
+            # A number that may also be a word, such as "auto", is checked where it is a number.
+            if field.name in self.limits and not (isinstance(value, str) and "Literal" in str(field.type)):
+                self.limits[field.name].check(field.name, value)
+            if field.type in ("int", int) and (isinstance(value, bool) or int(value) != value):
+                raise ValueError(f"{field.name} is {value}; it must be a whole number.")
