@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,6 +30,8 @@ _CODECS: dict[str, tuple[str, dict[str, str]]] = {
     ".mp4": ("libx264", {"crf": "18", "preset": "veryfast"}),
     ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
 }
+_UNTAGGED = 2  # what FFmpeg calls a matrix that the file does not state
+_HD_ROWS = 720  # from here up a player takes an untagged clip for BT.709, below for BT.601
 _FRAMES_AHEAD = 16  # that may wait for the encoder
 SUFFIXES = (".mp4", ".webm", ".gif", ".png")
 _GIF_COLOURS = 256
@@ -45,7 +48,9 @@ def read_video(
         size: (width, height) to resize each frame to while decoding (area mean when shrinking).
 
     Returns:
-        Frames (T, H, W, 3) uint8 RGB, turned upright by the rotation the file states, and the frame rate in Hz.
+        Frames (T, H, W, 3) uint8 RGB, turned upright by the rotation the file states, and the frame rate in Hz. Colours
+        are those that a browser shows: by the matrix and range of the file's tags, else limited range, BT.709 from 720
+        coded rows up and BT.601 below.
 
     Raises:
         ValueError: the file is missing, is not a video, or ends before its first frame.
@@ -81,7 +86,10 @@ def read_video(
 
 
 def _upright(frame: av.VideoFrame, size: tuple[int, int] | None) -> Frames:
-    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    matrix = None
+    if frame.colorspace == _UNTAGGED and not frame.format.is_rgb:
+        matrix = Colorspace.ITU709 if frame.height >= _HD_ROWS else Colorspace.ITU601
+    pixels = frame.to_ndarray(format="rgb24", src_colorspace=matrix).astype(np.uint8, copy=False)
     image: Frames = np.rot90(pixels, k=round(frame.rotation / 90) % 4)
     if size is not None and (image.shape[1], image.shape[0]) != size:
         shrinking = size[0] * size[1] < image.shape[0] * image.shape[1]
@@ -95,8 +103,9 @@ def write_video(path: str | Path, frames: Iterable[Frames], fps: float = 30.0) -
 
     The kind follows the suffix: `.mp4` (H.264, yuv420p), `.webm` (VP9), `.gif`, `.png` (`walk.png` becomes
     walk_0000.png, walk_0001.png, ...); a path without suffix is a folder of frame_0000.png, ... Both video codecs need
-    even sizes, so an odd side grows by one repeated line. Everything is written beside the target and renamed at the
-    end: after a failure neither a half-written file nor a lost older one is left.
+    even sizes, so an odd side grows by one repeated line. Their colours are BT.709 in limited range at every size, and
+    tagged so: without tags players guess by the number of rows. Everything is written beside the target and renamed at
+    the end: after a failure neither a half-written file nor a lost older one is left.
 
     Args:
         path: target file, or folder for a PNG sequence.
@@ -183,10 +192,15 @@ def _write_encoded(
         if not isinstance(stream, av.VideoStream):
             raise ValueError(f"{codec} is not a video codec of the installed av; reinstall it with pip install av")
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        tags = stream.codec_context
+        tags.colorspace, tags.color_range = Colorspace.ITU709, ColorRange.MPEG
+        tags.color_primaries, tags.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 
         def encode(image: Frames) -> None:
             padded = np.pad(image, pad, mode="edge") if width % 2 or height % 2 else image
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+            # The encoder's own conversion would be BT.601, whatever the stream's tags say.
+            frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
             container.mux(stream.encode(frame))
 
         # One thread encodes while the caller's makes the next frames; it is waited for before the container closes.
