@@ -1,7 +1,7 @@
 """Clips to training pairs: a photo and the spectral volume measured after it, cached one file a pair.
 
-A pair file is safetensors: `photo` uint8 (3, H, W) and `coefficients` float16 (K, 4, h, w) in the motion file's order
-x_re, x_im, y_re, y_im, fractions of width and height.
+A pair file is safetensors: `photo` uint8 (3, H, W), `coefficients` float16 (K, 4, h, w) in the motion file's order
+x_re, x_im, y_re, y_im, fractions of width and height, and `confidence` float16 (h, w) in [0, 1], where flow could see.
 """
 
 from __future__ import annotations
@@ -21,23 +21,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from gid.motion.flow import ClipRejected, ClipRules, FlowConfig, check_clip, measure, to_volume
+from foundation.files import replacing
+from gid.data.folds import REAL_CLIPS
+from gid.motion.clip_rules import ClipRejected, ClipRules, check_clip
+from gid.motion.flow import FlowConfig, measure, to_volume
 from gid.motion.spectrum import SpectralVolume
-from gid.rendering.video import read_video, written_beside
+from gid.rendering.video import read_video
 
 logger = logging.getLogger(__name__)
 
-PAIR_FORMAT = "gid-pair/1"
+PAIR_FORMAT = "gid-pair/2"
+# Without the confidence: it counts as 1 everywhere.
+OLDER_PAIR_FORMAT = "gid-pair/1"
 CLIP_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
 NUM_FRAMES, FPS = 150, 30.0
-
-# Clips that show one scene, or two views of like scenes; they stay on one side of the split.
-_SAME_SCENE = {
-    "candle_2": "candle",
-    "candle_3": "candle",
-    "latern_2": "latern",
-    "leaves_close": "leaves",
-}
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,14 @@ class Pair:
         start: frame of the clip that is the photo.
         photo: uint8 (3, H, W) RGB.
         volume: the motion measured from that frame on.
+        confidence: float (h, w) in [0, 1] of each cell of the volume; None if it was not measured.
     """
 
     clip: str
     start: int
     photo: Tensor
     volume: SpectralVolume
+    confidence: Tensor | None = None
 
     @property
     def scene(self) -> str:
@@ -73,19 +72,20 @@ def clip_name(path: str | Path) -> str:
 
 
 def scene_of(clip: str) -> str:
-    """The scene of a clip: its own name, unless it is one of several views of a scene."""
-    return _SAME_SCENE.get(clip, clip)
+    """The scene of a clip: that of `gid.data.folds`, its own name if it is not there."""
+    return REAL_CLIPS[clip].scene if clip in REAL_CLIPS else clip
 
 
 def held_out(clips: Iterable[str]) -> set[str]:
-    """The clips never trained on, by a rule fixed before any training.
+    """The clips of the test split: for those of `gid.data.folds` as written there, for others by a rule.
 
-    Scenes in alphabetical order; every third, starting from the second, is held out with all its clips.
+    The rule, fixed before any training, made the split of the 19 loops as well: scenes in alphabetical order; every
+    third, starting from the second, is held out with all its clips.
     """
     clips = set(clips)
-    scenes = sorted({scene_of(clip) for clip in clips})
+    scenes = sorted({scene_of(clip) for clip in clips if clip not in REAL_CLIPS})
     chosen = set(scenes[1::3])
-    return {clip for clip in clips if scene_of(clip) in chosen}
+    return {clip for clip in clips if (REAL_CLIPS[clip].left_out if clip in REAL_CLIPS else scene_of(clip) in chosen)}
 
 
 def measure_clip(
@@ -116,7 +116,8 @@ def measure_clip(
         ValueError: not a video, or a start outside it.
     """
     frames, fps = read_video(path)
-    config = FlowConfig()
+    clip = clip_name(path)
+    config = FlowConfig(camera=clip in REAL_CLIPS and REAL_CLIPS[clip].grade != "A")
     size = (frames.shape[2], frames.shape[1])
     pairs = []
     for start in starts:
@@ -124,10 +125,11 @@ def measure_clip(
         measured = measure(frames[:last], start, periodic, config)
         if rules is not None:
             check_clip(measured.raw_displacement, size[0], rules)
-        volume = to_volume(measured.trajectories, size, fps, periodic, num_bands, NUM_FRAMES, FPS)
+        volume = to_volume(measured.trajectories, size, fps, periodic, num_bands, NUM_FRAMES, FPS, reflect=True)
         photo = cv2.resize(frames[start], photo_size, interpolation=cv2.INTER_AREA)
         photo_tensor = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))
-        pairs.append(Pair(clip_name(path), start, photo_tensor, _area_mean(volume, motion_size)))
+        confidence = torch.from_numpy(cv2.resize(measured.confidence, motion_size, interpolation=cv2.INTER_AREA))
+        pairs.append(Pair(clip, start, photo_tensor, _area_mean(volume, motion_size), confidence))
     return pairs
 
 
@@ -172,7 +174,8 @@ def prepare_clips(
         photo_size: (width, height) of the photos.
         motion_size: (width, height) of the volumes.
         num_bands: K.
-        periodic: the clips are seamless loops, taken as they are; open clips pass `ClipRules` or are left out.
+        periodic: the clips are seamless loops, taken as they are; open clips pass `ClipRules` or are left out, but for
+            those of `gid.data.folds`, which were looked at, and are taken.
         shard: (index, count): take every count-th clip from index on, to share the work among machines.
 
     Returns:
@@ -195,7 +198,7 @@ def prepare_clips(
         missing = [start for start, file in files.items() if not file.exists()]
         for start in missing:
             try:
-                rules = None if periodic else ClipRules()
+                rules = None if periodic or clip_name(path) in REAL_CLIPS else ClipRules()
                 (pair,) = measure_clip(path, (start,), photo_size, motion_size, num_bands, periodic, rules)
             except ClipRejected as error:
                 logger.warning("%s from frame %d is left out: %s", path.name, start, error)
@@ -232,7 +235,9 @@ def save_pair(pair: Pair, path: str | Path) -> None:
         "image_height": str(height),
     }
     tensors = {"photo": pair.photo.contiguous(), "coefficients": volume.real.half().contiguous()}
-    with written_beside(path) as partial:
+    if pair.confidence is not None:
+        tensors["confidence"] = pair.confidence.half().contiguous()
+    with replacing(path) as partial:
         save_file(tensors, partial, metadata)
 
 
@@ -245,9 +250,10 @@ def load_pair(path: str | Path) -> Pair:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != PAIR_FORMAT:
+            if metadata.get("format") not in (PAIR_FORMAT, OLDER_PAIR_FORMAT):
                 raise ValueError(f"{path} is not a pair file ({PAIR_FORMAT}); make it with `gid data clips`")
             photo, coefficients = file.get_tensor("photo"), file.get_tensor("coefficients")
+            confidence = file.get_tensor("confidence").float() if "confidence" in file.keys() else None  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is missing or damaged ({error}); delete it and measure the clips again") from error
     volume = SpectralVolume.from_real(
@@ -257,7 +263,7 @@ def load_pair(path: str | Path) -> Pair:
         image_size=(int(metadata["image_width"]), int(metadata["image_height"])),
         model="measured",
     )
-    return Pair(metadata["clip"], int(metadata["start"]), photo, volume)
+    return Pair(metadata["clip"], int(metadata["start"]), photo, volume, confidence)
 
 
 def load_pairs(folder: str | Path, clips: Iterable[str] | None = None) -> list[Pair]:

@@ -21,6 +21,8 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
+from gid.motion.camera import remove_camera
+from gid.motion.clip_rules import ClipRules, check_clip
 from gid.motion.spectrum import SpectralVolume
 from gid.rendering.video import read_video
 
@@ -28,42 +30,6 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 Frames = NDArray[np.uint8]
-
-
-class ClipRejected(ValueError):  # noqa: N818  (the name says what happened)
-    """The clip does not suit motion measurement: its camera moves, or nothing moves in it.
-
-    Attributes:
-        reason: "camera moves" or "nothing moves".
-        measured: the number that decided: share of moving pixels, or displacement in pixels.
-    """
-
-    def __init__(self, reason: str, measured: float, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.measured = measured
-
-
-@dataclass(frozen=True)
-class ClipRules:
-    """When a clip is refused. Displacements are means over time, in pixels of a picture `width` pixels wide.
-
-    The paper drops a clip if 95 % of its pixels move more than 1 pixel (camera), or if the mean over its pixels is
-    under 1 pixel (still). The camera rule is kept. The still rule, taken to the letter at the paper's 256x160, refuses
-    every one of its authors' own looping results, so by default it looks at the fastest 1 % of the pixels and asks for
-    more than flow noise. `ClipRules.paper()` is the letter.
-    """
-
-    width: int = 256
-    camera_share: float = 0.95
-    camera_pixels: float = 1.0
-    still_share: float = 0.01
-    still_pixels: float = 0.25
-
-    @classmethod
-    def paper(cls) -> ClipRules:
-        """The paper's numbers: the mean over all pixels must reach 1 pixel at width 256."""
-        return cls(still_share=1.0, still_pixels=1.0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +44,7 @@ class FlowConfig:
         rest: weight of the pull to rest; sqrt(smoothness / rest) cells is how far known motion reaches into flat areas.
         background_rest: the same in flat areas that touch the picture's border: sky, wall and darkness lie behind.
         noise: rms displacement (pixels) that compression noise alone produces; motion fades out below it.
+        camera: the camera moves a little: take a similarity a frame out (`gid.motion.camera`).
     """
 
     long_side: int = 512
@@ -87,15 +54,22 @@ class FlowConfig:
     rest: float = 1.5e-3
     background_rest: float = 1e-2
     noise: float = 0.1
+    camera: bool = False
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What flow found in a clip: trajectories (T, 2, h, w) in pixels of the input frames on a grid of half the working
-    size, and the raw mean displacement (h, w), in the same pixels, that `ClipRules` judges."""
+    """What flow found in a clip, on a grid of half the working size.
+
+    Attributes:
+        trajectories: (T, 2, h, w) in pixels of the input frames.
+        raw_displacement: (h, w) mean displacement before filling in, in the same pixels, that `ClipRules` judges.
+        confidence: (h, w) in [0, 1]: texture that flow can hold on to, times how often it went there and back.
+    """
 
     trajectories: Floats
     raw_displacement: Floats
+    confidence: Floats
 
 
 def estimate_trajectories(
@@ -149,11 +123,13 @@ def measure(frames: Frames, start: int, periodic: bool, config: FlowConfig) -> M
         agreeing += weight * agrees
         raw += weight * np.hypot(forward[..., 0], forward[..., 1])
     confidence = _shrink(texture * agreeing / np.float32(len(order) - 1), cells)
+    if config.camera:
+        low = remove_camera(low, confidence)
     filled = _fill_in(low, confidence, cv2.resize(colour, cells, interpolation=cv2.INTER_AREA), config)
     filled = _fade_noise(filled, config.noise)
     ratio = np.array([width / size[0], height / size[1]], np.float32)
     raw = _shrink(raw / np.float32(len(order) - 1), cells) * ratio[0]
-    return Measurement(filled * ratio[None, :, None, None], raw)
+    return Measurement(filled * ratio[None, :, None, None], raw, np.minimum(confidence, 1))
 
 
 def _shrink(image: Floats, size: tuple[int, int]) -> Floats:
@@ -270,32 +246,6 @@ def _fade_noise(flow: Floats, noise: float) -> Floats:
     return flow * cv2.GaussianBlur(gain.astype(np.float32), (0, 0), 1.0)
 
 
-def check_clip(raw_displacement: Floats, width: int, rules: ClipRules) -> None:
-    """Apply the rejection rules to the mean displacement (h, w) in pixels of frames `width` wide.
-
-    Raises:
-        ClipRejected: saying which rule, the measured value and the limit.
-    """
-    displacement = raw_displacement * (rules.width / width)
-    share = float((displacement > rules.camera_pixels).mean())
-    if share >= rules.camera_share:
-        raise ClipRejected(
-            "camera moves",
-            share,
-            f"camera moves: {share:.0%} of the pixels move more than {rules.camera_pixels:g} pixel on average (at "
-            f"width {rules.width}); the limit is {rules.camera_share:.0%}. Use a clip shot from a tripod",
-        )
-    fastest = np.sort(displacement.ravel())[-max(1, round(rules.still_share * displacement.size)) :]
-    mean = float(fastest.mean())
-    if mean < rules.still_pixels:
-        raise ClipRejected(
-            "nothing moves",
-            mean,
-            f"nothing moves: the fastest {rules.still_share:.0%} of the pixels move {mean:.2f} pixel on average (at "
-            f"width {rules.width}); at least {rules.still_pixels:g} is needed. Use a clip with more motion",
-        )
-
-
 def to_volume(
     trajectories: Floats,
     size: tuple[int, int],
@@ -304,13 +254,15 @@ def to_volume(
     num_bands: int,
     num_frames: int,
     fps: float,
+    reflect: bool = False,
 ) -> SpectralVolume:
     """Trajectories (T, 2, h, w) in pixels of frames of `size` (width, height) -> spectral volume.
 
     A loop of N frames at f Hz repeats after N / f seconds, so its transform already holds the harmonics of that period:
     it is stated as `num_frames` frames at num_frames * f / N Hz. A loop about m times as long as num_frames / fps keeps
     every m-th harmonic, which is the part of the motion that repeats m times in it. An open clip is resampled to `fps`
-    and cut to `num_frames` (fewer if it is shorter).
+    and cut to `num_frames` (fewer if it is shorter). With `reflect` a shorter one runs back and forth instead, so that
+    bands mean the same frequencies in every volume.
 
     Raises:
         ValueError: if the clip is too short for `num_bands`.
@@ -319,12 +271,17 @@ def to_volume(
     if not periodic:
         seconds = np.arange(num_frames) / fps
         # Half a frame past the last one still shows the last one: 5 s at 29 fps fill 150 frames.
-        seconds = seconds[seconds * clip_fps <= len(fractions) - 0.5]
-        if len(seconds) < 2 * num_bands:
+        there = seconds[seconds * clip_fps <= len(fractions) - 0.5]
+        if len(there) < 2 * num_bands:
             raise ValueError(
                 f"the clip is {len(fractions) / clip_fps:.2f} s long from its start frame; {num_bands} frequency bands "
                 f"need at least {2 * num_bands / fps:.2f} s. Use a longer clip"
             )
+        if not reflect:
+            seconds = there
+        elif len(there) < num_frames:
+            length = (len(fractions) - 1) / clip_fps
+            seconds = length - np.abs(length - seconds % (2 * length))
         return SpectralVolume.from_trajectories(
             torch.from_numpy(_at(fractions, seconds * clip_fps)), num_bands, fps, size, "measured"
         )
