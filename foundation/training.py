@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from foundation.batches import Batches, Steps, seed_of
+from foundation.files import replace_folder, set_aside, write_text
 from foundation.limits import Checked, Limit
 
 if TYPE_CHECKING:
@@ -222,6 +222,11 @@ class TrainingRun:
             for module, mode in modes:
                 module.training = mode
 
+    def keep_average(self) -> None:
+        """Leave the moving average in the model for good, after training."""
+        if self.ema is not None:
+            self.ema.copy_to(self.parameters)
+
     def log(self, numbers: Mapping[str, float]) -> None:
         """Add a line of JSON to the log: step, seconds and numbers."""
         if self.accelerator.is_main_process:
@@ -311,7 +316,7 @@ class TrainingRun:
         """State for going on; it replaces the one before only when it is whole."""
         from safetensors.torch import save_file
 
-        partial, folder, old = (self.config.out / name for name in (f"{STATE}.part", STATE, f"{STATE}.old"))
+        partial = self.config.out / f"{STATE}.part"
         if self.accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -324,17 +329,13 @@ class TrainingRun:
             note["average_step"] = self.ema.optimization_step
             shadow = {f"{index:05d}": value.contiguous() for index, value in enumerate(self.ema.shadow_params)}
             save_file(shadow, partial / AVERAGE)
-        (partial / NOTE).write_text(json.dumps(note, indent=1), encoding="utf-8")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.is_dir():
-            os.rename(folder, old)
-        os.rename(partial, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        write_text(partial / NOTE, json.dumps(note, indent=1))
+        replace_folder(partial, self.config.out / STATE)
 
     def _resume(self) -> None:
-        folder, old = self.config.out / STATE, self.config.out / f"{STATE}.old"
-        if not folder.is_dir() and old.is_dir():  # stopped between the two renamings of a save
-            folder = old
+        folder = self.config.out / STATE
+        if not folder.is_dir() and set_aside(folder).is_dir():  # stopped between the two renamings of a save
+            folder = set_aside(folder)
         if not folder.is_dir():
             return
         note = read_note(folder)
@@ -388,4 +389,4 @@ def _forget_after(log: Path, step: int) -> None:
     """Remove the lines of steps that are run again."""
     if log.is_file():
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+        write_text(log, "".join(line for line in lines if json.loads(line)["step"] <= step))

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from foundation.files import replacing_files, write_text
+from foundation.training import TrainingRun
 from gid.diffusion.autoencoder import MotionAutoencoder, MotionAutoencoderConfig
 from gid.motion.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization
-from gid.training.common import Run, tile
+from gid.training.common import tile
 from gid.training.dataset import PreparedMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
 
@@ -113,14 +115,15 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     normalization = fit_normalization(dataset, config.envelope, config.adaptive)
     model = MotionAutoencoder.from_preset(MotionAutoencoderConfig.preset(config.preset))
     objective = AutoencoderObjective(model.to(memory_format=torch.channels_last), normalization, config)
-    run = Run(config, objective, list(model.parameters()), dataset, dataset.sampler)
+    run = TrainingRun(config, objective, list(model.parameters()), dataset.batches(config))
     examples = next(iter(DataLoader(dataset, 4, sampler=dataset.sampler(4))))
     run.train(lambda: objective.sheet(examples))
     with run.averaged():
         whiten(model, objective, dataset)
-        model.save_pretrained(config.out / "autoencoder")
+        with replacing_files(config.out / "autoencoder") as partial:
+            model.save_pretrained(partial)
     fields = {"scales": normalization.scales, "envelope": config.envelope}
-    (config.out / "normalization.json").write_text(json.dumps(fields, indent=1))
+    write_text(config.out / "normalization.json", json.dumps(fields, indent=1))
     return config.out
 
 

@@ -13,9 +13,10 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gid.diffusion.denoiser import DenoiserConfig, SpectralDenoiser
-from gid.diffusion.photo_encoder import PhotoEncoder
-from gid.training.common import Run, load_part, tile
+from foundation.files import replacing_files
+from foundation.training import TrainingRun
+from gid.diffusion.denoiser import DenoiserConfig, PhotoCondition, SpectralDenoiser
+from gid.training.common import load_part, tile
 from gid.training.latents import LatentMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
 
@@ -25,20 +26,20 @@ class DenoiserTrainingConfig(MixtureRunConfig):
     """Stages 3 and 4; ``data`` are folders of encoded latents.
 
     Attributes:
-        encoder: folder of the photo encoder of stage 2; its condition layers are trained along.
-        denoiser: folder of a denoiser to start from; needed by stage 4.
+        denoiser: folder of a denoiser to start from; needed by stage 4. What fits of an earlier design is taken over.
         preset: sizes of the denoiser.
         slices: frequency slices taken from each volume in stage 3.
+        together: stage 3 with frequency attention: all slices of a volume at once, everything trained.
         drop_condition: chance that the photo is dropped, for classifier-free guidance.
-        predicted_envelope: chance that the condition holds the predicted envelope rather than the true one.
+        blurred_envelope: chance that the condition holds an envelope as inexact as a predicted one.
     """
 
-    encoder: Path = Path("runs/envelope/photo_encoder")
     denoiser: Path | None = None
     preset: Literal["paper", "small"] = "small"
     slices: int = 8
+    together: bool = False
     drop_condition: float = 0.1
-    predicted_envelope: float = 0.5
+    blurred_envelope: float = 0.7
 
 
 def noise_scheduler() -> DDPMScheduler:
@@ -55,16 +56,24 @@ def noise_scheduler() -> DDPMScheduler:
     )
 
 
-class DenoisingObjective(nn.Module):
-    """Mean squared error of the predicted velocity; slices on their own, or all K of a volume together."""
+def inexact(log_envelope: Tensor) -> Tensor:
+    """A log envelope (B, 1, h, w) as a head might predict it: off by a smooth random field, its edges softened."""
+    size = log_envelope.shape[-2:]
+    coarse = torch.randn(len(log_envelope), 1, 4, 7, device=log_envelope.device)
+    error = F.interpolate(coarse, size, mode="bicubic", align_corners=False)
+    soft = F.avg_pool2d(F.pad(log_envelope, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return soft + 0.5 * error
 
-    def __init__(
-        self, denoiser: SpectralDenoiser, encoder: PhotoEncoder, config: DenoiserTrainingConfig, together: bool
-    ) -> None:
+
+class DenoisingObjective(nn.Module):
+    """Weighted mean squared error of the predicted velocity; slices on their own, or all K of a volume together."""
+
+    def __init__(self, denoiser: SpectralDenoiser, config: DenoiserTrainingConfig, together: bool) -> None:
         super().__init__()
+        if denoiser.photo_condition is None:
+            raise ValueError("this denoiser takes no tokens of the shared encoder; start from one of preset 'small'")
         self.denoiser = denoiser
-        self.condition = encoder.condition
-        self._condition_from = encoder.condition_from
+        self.look: PhotoCondition = denoiser.photo_condition
         self.config = config
         self.together = together
         self.scheduler = noise_scheduler()
@@ -73,8 +82,8 @@ class DenoisingObjective(nn.Module):
         """(B, D, h, w) condition, replaced by the null condition where the photo is dropped."""
         size = len(batch["latents"])
         chance = torch.rand(size, 1, 1, 1, device=batch["latents"].device)
-        envelope = torch.where(chance < self.config.predicted_envelope, batch["predicted"], batch["envelope"])
-        condition = self._condition_from(batch["level8"], batch["level16"], batch["level32"], envelope)
+        envelope = torch.where(chance < self.config.blurred_envelope, inexact(batch["envelope"]), batch["envelope"])
+        condition = self.look(batch["tokens"], envelope)
         dropped = torch.rand(size, 1, 1, 1, device=condition.device) < self.config.drop_condition
         return torch.where(dropped, self.denoiser.null_condition.to(condition.dtype), condition)
 
@@ -94,8 +103,9 @@ class DenoisingObjective(nn.Module):
         target = self.scheduler.get_velocity(clean, noise, times)
         condition = self.conditions(batch).repeat_interleave(count, dim=0)
         prediction = self.denoiser(noisy, times, chosen.flatten(), condition).float()
-        loss = F.mse_loss(prediction, target)
-        return loss, {"zero_loss": target.square().mean()}
+        weight = batch["weight"].repeat_interleave(count, dim=0)
+        loss = (weight * (prediction - target).square()).mean() / weight.mean()
+        return loss, {"zero_loss": (weight * target.square()).mean() / weight.mean()}
 
     @torch.no_grad()
     def sheet(self, batch: dict[str, Tensor]) -> np.ndarray:
@@ -106,7 +116,7 @@ class DenoisingObjective(nn.Module):
         times = torch.full((len(clean),), 500, device=clean.device)
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
         noisy = self.scheduler.add_noise(clean, noise, times)
-        condition = self._condition_from(batch["level8"], batch["level16"], batch["level32"], batch["predicted"])
+        condition = self.look(batch["tokens"], batch["envelope"])
         indices = torch.arange(bands, device=clean.device).repeat(volumes)
         velocity = self.denoiser(noisy, times, indices, condition.repeat_interleave(bands, dim=0))
         alpha = self.scheduler.alphas_cumprod[500]
@@ -116,17 +126,35 @@ class DenoisingObjective(nn.Module):
 
 
 def train_denoiser(config: DenoiserTrainingConfig) -> Path:
-    """Stage 3: train the single-slice denoiser and the condition layers; writes ``denoiser/``, ``photo_encoder/``."""
-    encoder = load_part(PhotoEncoder, config.encoder, "envelope")
+    """Stage 3: train the denoiser and its view of the photo; writes ``denoiser/``.
+
+    Raises:
+        ValueError: if the denoiser to start from is not there.
+    """
     torch.manual_seed(config.seed)
-    if config.denoiser is None:
-        denoiser = SpectralDenoiser.from_preset(DenoiserConfig.preset(config.preset))
-    else:
-        denoiser = load_part(SpectralDenoiser, config.denoiser, "denoiser")
-    denoiser.coordinate(False)
-    attention = set(map(id, denoiser.attention_parameters()))
-    trained = [p for p in denoiser.parameters() if id(p) not in attention] + list(encoder.condition.parameters())
-    return _train(config, denoiser, encoder, trained, together=False)
+    denoiser = SpectralDenoiser.from_preset(DenoiserConfig.preset(config.preset))
+    if config.denoiser is not None:
+        take_over(denoiser, load_part(SpectralDenoiser, config.denoiser, "denoiser"))
+    denoiser.coordinate(config.together)
+    left = set() if config.together else set(map(id, denoiser.attention_parameters()))
+    trained = [parameter for parameter in denoiser.parameters() if id(parameter) not in left]
+    return _train(config, denoiser, trained, config.together)
+
+
+def take_over(denoiser: SpectralDenoiser, earlier: SpectralDenoiser) -> int:
+    """Copy every weight of an earlier denoiser whose name and shape fit; returns how many were copied.
+
+    Raises:
+        ValueError: if nothing fits.
+    """
+    own = denoiser.state_dict()
+    fitting = {
+        key: value for key, value in earlier.state_dict().items() if own.get(key, value[:0]).shape == value.shape
+    }
+    if not fitting:
+        raise ValueError("nothing of the earlier denoiser fits this one; start from another, or from none")
+    denoiser.load_state_dict(fitting, strict=False)
+    return len(fitting)
 
 
 def train_frequency_attention(config: DenoiserTrainingConfig) -> Path:
@@ -137,29 +165,22 @@ def train_frequency_attention(config: DenoiserTrainingConfig) -> Path:
     """
     if config.denoiser is None:
         raise ValueError("frequency attention is trained into a denoiser; name the folder of the one to start from")
-    encoder = load_part(PhotoEncoder, config.encoder, "envelope")
     denoiser = load_part(SpectralDenoiser, config.denoiser, "denoiser")
-    return _train(config, denoiser, encoder, list(denoiser.attention_parameters()), together=True)
+    return _train(config, denoiser, list(denoiser.attention_parameters()), together=True)
 
 
 def _train(
-    config: DenoiserTrainingConfig,
-    denoiser: SpectralDenoiser,
-    encoder: PhotoEncoder,
-    trained: list[nn.Parameter],
-    together: bool,
+    config: DenoiserTrainingConfig, denoiser: SpectralDenoiser, trained: list[nn.Parameter], together: bool
 ) -> Path:
     dataset = Mixture([LatentMotion(folder, set(config.exclude)) for folder in config.data], config.shares)
     denoiser.requires_grad_(False)
-    encoder.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(True)
-    objective = DenoisingObjective(denoiser.to(memory_format=torch.channels_last), encoder, config, together)
-    run = Run(config, objective, trained, dataset, dataset.sampler)
+    objective = DenoisingObjective(denoiser.to(memory_format=torch.channels_last), config, together)
+    run = TrainingRun(config, objective, trained, dataset.batches(config))
     objective.train()
     examples = next(iter(DataLoader(dataset, 4, sampler=dataset.sampler(4))))
     run.train(lambda: objective.sheet({key: value.to(run.accelerator.device) for key, value in examples.items()}))
-    with run.averaged():
-        denoiser.save_pretrained(config.out / "denoiser")
-        encoder.save_pretrained(config.out / "photo_encoder")
+    with run.averaged(), replacing_files(config.out / "denoiser") as partial:
+        denoiser.save_pretrained(partial)
     return config.out

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from foundation.efficientnet import EfficientNetLite0, pretrained_trunk
+from foundation.files import replacing_files
+from foundation.training import TrainingRun
 from gid.diffusion.photo_encoder import (
     LOG_ENVELOPE_FLOOR,
     EnvelopeEnsemble,
@@ -26,7 +28,7 @@ from gid.diffusion.photo_encoder import (
     PhotoEncoderConfig,
     envelope_from_log,
 )
-from gid.training.common import Run, load_part, tile
+from gid.training.common import load_part, tile
 from gid.training.dataset import PreparedMotion
 from gid.training.mixture import Mixture, MixtureRunConfig
 
@@ -137,7 +139,8 @@ def train_envelope(config: EnvelopeTrainingConfig) -> Path:
         encoder = PhotoEncoder.from_preset(replace(PhotoEncoderConfig.preset("small"), members=config.members))
         encoder.trunk = heads[0].trunk
         encoder.envelope_head = EnvelopeEnsemble([cast("EnvelopeHead", head.envelope_head) for head in heads])
-    encoder.save_pretrained(config.out / "photo_encoder")
+    with replacing_files(config.out / "photo_encoder") as partial:
+        encoder.save_pretrained(partial)
     return config.out
 
 
@@ -161,14 +164,14 @@ def _train_head(config: EnvelopeTrainingConfig, dataset: Mixture) -> PhotoEncode
     groups: list[dict[str, Any]] = [{"params": head}]
     if config.tune_late:
         groups.append({"params": late, "lr": config.learning_rate / 10})
-    run = Run(config, objective, groups, dataset, dataset.sampler)
+    run = TrainingRun(config, objective, groups, dataset.batches(config))
     objective.train()
     trunk.eval()  # batch statistics stay as they are
     if config.adapt_statistics:
         trunk.blocks[5:].train()
     examples = next(iter(DataLoader(dataset, 12, sampler=dataset.sampler(12))))
     run.train(lambda: envelope_sheet(objective, examples))
-    run.ema.copy_to(run.parameters)
+    run.keep_average()
     return encoder
 
 

@@ -11,11 +11,12 @@ from typing import Protocol, cast
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, WeightedRandomSampler
 
-from gid.training.common import RunConfig
+from foundation.batches import ByWeight, RowBatches
+from foundation.training import TrainingConfig
 
 
 @dataclass(frozen=True)
-class MixtureRunConfig(RunConfig):
+class MixtureRunConfig(TrainingConfig):
     """A run on several prepared training sets.
 
     Attributes:
@@ -59,3 +60,7 @@ class Mixture(ConcatDataset[dict[str, Tensor]]):
     def sampler(self, rows: int) -> WeightedRandomSampler:
         """Draws ``rows`` rows by share, with replacement."""
         return WeightedRandomSampler(self.weights, rows)
+
+    def batches(self, config: TrainingConfig) -> RowBatches:
+        """The rows of each step of a run, drawn by share."""
+        return RowBatches(self, ByWeight(self.weights, config.batch_size, config.seed))

@@ -19,10 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from foundation.batches import InPasses, RowBatches
 from foundation.efficientnet import EfficientNetLite0, pretrained_trunk
+from foundation.files import replacing_files
+from foundation.training import TrainingConfig, TrainingRun
 from gid.rendering.projection import project
 from gid.rendering.renderer import Draft, Renderer, RendererConfig, compose
-from gid.training.common import Run, RunConfig, load_part, tile
+from gid.training.common import load_part, tile
 from gid.training.renderer_data import PairCrops, PairsConfig, write_pairs
 
 logger = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ L1_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
-class RendererTrainingConfig(RunConfig):
+class RendererTrainingConfig(TrainingConfig):
     """The renderer's stage.
 
     Attributes:
@@ -181,12 +184,13 @@ def train_renderer(config: RendererTrainingConfig) -> Path:
     model = model.to(memory_format=torch.channels_last)
     perceptual = load_perceptual() if config.perceptual_weight > 0 else None
     objective = RendererObjective(model.train(), config, perceptual)
-    run = Run(config, objective, list(model.parameters()), dataset)
+    batches = RowBatches(dataset, InPasses(len(dataset), config.batch_size, config.seed))
+    run = TrainingRun(config, objective, list(model.parameters()), batches)
     if perceptual is not None:
         perceptual.to(run.accelerator.device)
     examples = list(DataLoader(PairCrops(held, config.crop, config.seed + 1), 8))[:8]
     run.train(lambda: objective.sheet(examples[0]), lambda: objective.validate(examples))
     folder = config.out / "renderer"
-    with run.averaged():
-        model.save_pretrained(folder)
+    with run.averaged(), replacing_files(folder) as partial:
+        model.save_pretrained(partial)
     return folder

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from foundation.files import replacing
 from gid.data.scenes import SceneConfig, generate_scene
 from gid.rendering.animate import DEAD_ZONE
 from gid.rendering.projection import smoothstep
@@ -48,10 +49,8 @@ def write_pairs(folder: Path, seeds: range, config: PairsConfig | None = None) -
         if target.exists():
             continue
         arrays = make_pair(seed, config)
-        beside = target.with_suffix(".part")
-        with beside.open("wb") as file:
+        with replacing(target) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        beside.replace(target)
 
 
 def make_pair(seed: int, config: PairsConfig) -> dict[str, np.ndarray]:
@@ -107,14 +106,13 @@ class PairCrops(Dataset[dict[str, Tensor]]):
         if not paths:
             raise ValueError("no training pairs; write some with write_pairs first")
         self.paths, self.crop, self.seed = paths, crop, seed
-        self.draw = 0
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        self.draw += 1
-        rng = np.random.default_rng([self.seed, index, self.draw])
+        draw = int(torch.randint(2**31, ()))  # the training loop seeds torch for every step
+        rng = np.random.default_rng([self.seed, index, draw])
         pairs = read_pairs(self.paths[index])
         pair = pairs[rng.integers(len(pairs))]
         height, width = pair.photo.shape[1:]

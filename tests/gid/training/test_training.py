@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from foundation.efficientnet import EfficientNetLite0
+from foundation.training import TrainingConfig, TrainingRun
 from gid.diffusion.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from gid.evaluation.metrics import background_leakage
 from gid.training import envelope as envelope_stage
@@ -17,7 +18,6 @@ from gid.training.autoencoder import (
     multi_scale_gradient,
     train_autoencoder,
 )
-from gid.training.common import Run, RunConfig
 from gid.training.dataset import MotionPair, PrepareConfig, PreparedMotion, prepare
 from gid.training.denoiser import DenoiserTrainingConfig, train_denoiser, train_frequency_attention
 from gid.training.envelope import EnvelopeTrainingConfig, picture_correlation, picture_leakage, train_envelope
@@ -143,7 +143,7 @@ def test_latents_are_whitened(stages: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("stage", ["autoencoder", "envelope/member-0", "envelope/member-1", "denoiser", "attention"])
 def test_every_stage_leaves_a_sheet_a_log_and_a_checkpoint(stages: dict[str, Path], stage: str) -> None:
-    for name in ("samples-000003.png", "log.jsonl", "checkpoint.pt"):
+    for name in ("samples-000003.png", "log.jsonl", "state/training.json"):
         assert (stages["autoencoder"].parent / stage / name).stat().st_size > 0
 
 
@@ -178,7 +178,9 @@ def test_runs_resume_and_log(stages: dict[str, Path], prepared: Path) -> None:
 
 def test_frozen_parts_stay_in_evaluation_mode(prepared: Path, tmp_path: Path) -> None:
     objective = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
-    run = Run(RunConfig(tmp_path, precision="no"), objective, list(objective[0].parameters()), PreparedMotion(prepared))
+    config = TrainingConfig(tmp_path, precision="no")
+    batches = Mixture([PreparedMotion(prepared)], (1.0,)).batches(config)
+    run = TrainingRun(config, objective, list(objective[0].parameters()), batches)
     objective.train()
     objective[1].eval()
     with run.averaged():
