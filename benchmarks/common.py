@@ -139,8 +139,10 @@ def _text(value: Any) -> str:
 
 def save(options: argparse.Namespace, name: str, record: dict[str, Any]) -> Path:
     """Write ``name.json`` with the machine's description added."""
+    from foundation.files import write_text
+
     path: Path = options.out / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), **record}, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"machine": machine(), **record}, indent=1) + "\n")
     logger.info("\nwritten: %s", path)
     return path
 

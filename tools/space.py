@@ -28,6 +28,8 @@ from typing import Annotated, Any
 
 import typer
 
+from foundation.files import new_folder
+
 logger = logging.getLogger("space")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,14 +82,10 @@ def assemble_tree(target: Path, root: Path = ROOT) -> list[Path]:
     problems += [f"{path} has {(root / path).stat().st_size} bytes, over {LIMIT}" for path in large]
     if problems:
         raise ValueError("this is no tree for a Space: " + "; ".join(problems))
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with new_folder(target) as partial:
         for path in paths:
-            (beside / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / path, beside / path)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            (partial / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / path, partial / path)
     return paths
 
 

@@ -23,6 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
+from foundation.files import write_text
 from foundation.weights.checks import digest_of
 
 logger = logging.getLogger(__name__)
@@ -122,9 +123,7 @@ class Hub:
             return
         ref = self.storage(repo) / "refs" / (revision or constants.DEFAULT_REVISION)
         ref.parent.mkdir(parents=True, exist_ok=True)
-        beside = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
-        beside.write_text(commit)
-        os.replace(beside, ref)
+        write_text(ref, commit)
 
     def fetch(self, repo: str, commit: str, file: RemoteFile, progress: Progress | None = None) -> Path:
         """One file of a commit, from the cache if it is whole there. Its digest is compared either way.

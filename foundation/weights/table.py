@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from foundation.files import write_text
 from foundation.weights.known import KNOWN, KnownWeights
 
 BY = "written by python -m foundation.weights.table"
@@ -56,7 +57,7 @@ def main() -> None:
     """Rewrite the tables in weights.md of the repository this package lies in."""
     root = Path(__file__).resolve().parents[2]
     document = root / "weights.md"
-    document.write_text(refreshed(document.read_text(encoding="utf-8"), root), encoding="utf-8")
+    write_text(document, refreshed(document.read_text(encoding="utf-8"), root))
 
 
 def _row(weights: KnownWeights, root: Path) -> str:

@@ -147,16 +147,15 @@ def export(
 
     It works in any browser, without a network.
     """
+    from foundation.files import write_text
     from gid.jobs import check_output
     from gid.limits import LIMITS
     from gid.poking.page import export_page
-    from gid.rendering.video import written_beside
 
     check_output(output, (".html",))
     LIMITS["size"].check("size", size)
     options = MotionOptions(seed=seed, steps=steps, guidance=guidance)
     picture, volume = photo_and_motion(photo, size, motion_in, options, weights, device)
     page = export_page(picture, volume, photo.stem)
-    with written_beside(output) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_text(output, page)
     typer.echo(str(output))

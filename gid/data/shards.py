@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from foundation.files import replacing
 from gid.data.scenes import SceneConfig, generate_scene
 
 logger = logging.getLogger(__name__)
@@ -195,14 +195,9 @@ def _save(
         "coefficients": torch.stack(coefficients),
         "seeds": torch.arange(start, start + len(kinds)),
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(
-            tensors, str(beside), metadata={"format": FORMAT, "kinds": json.dumps(kinds), "config": _describe(config)}
-        )
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    metadata = {"format": FORMAT, "kinds": json.dumps(kinds), "config": _describe(config)}
+    with replacing(path) as partial:
+        save_file(tensors, str(partial), metadata)
 
 
 def read_shards(folder: str | Path) -> Iterator[Shard]:

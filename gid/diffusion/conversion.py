@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, VQModel
 
+from foundation.files import new_folder
 from foundation.weights.resolver import HubName
 from foundation.weights.state_dicts import CheckpointError, check_keys, read_state_dict
 from gid.diffusion.fltwr import AUTOENCODER, FACTOR, LATENTS, FltwrLayout, FltwrPipeline
@@ -57,12 +56,8 @@ def convert_fltwr(
         DDPMScheduler(num_train_timesteps=1000, beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear"),
         autoencoder_source=autoencoder if _is_on_the_hub(autoencoder) else "a local folder",
     )
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        pipeline.save_pretrained(beside, safe_serialization=True)
-        os.rename(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with new_folder(folder) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True)
     logger.info("wrote %s", folder)
     return folder
 

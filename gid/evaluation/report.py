@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from foundation.files import write_text
 from gid.data.videos import Pair
 from gid.evaluation import metrics
 from gid.evaluation.baselines import BASELINES, baseline_energy
 from gid.evaluation.rendering import judge_loop
 from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, save_picture, sliced
 from gid.motion.spectrum import SpectralVolume
-from gid.rendering.video import written_beside
 
 logger = logging.getLogger(__name__)
 
@@ -283,8 +283,7 @@ def write_tables(report: Report, folder: Path) -> None:
     """Write report.md and report.json into a folder, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in (("report.md", report.markdown()), ("report.json", report.to_json())):
-        with written_beside(folder / file) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(folder / file, text)
 
 
 def _write(report: Report, pairs: Sequence[Pair], sampled: Sequence[Sequence[SpectralVolume]], folder: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gid.rendering.video import written_beside
+from foundation.files import replacing
 
 Picture = NDArray[np.uint8]
 
@@ -145,6 +145,6 @@ def save_picture(path: str | Path, image: Picture) -> Path:
         ValueError: the folder is missing or full.
     """
     path = Path(path)
-    with written_beside(path) as partial:
+    with replacing(path) as partial:
         Image.fromarray(image).save(partial, format="PNG")
     return path

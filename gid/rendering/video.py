@@ -5,12 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +17,8 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 from PIL import Image
+
+from foundation.files import UnwritableError, replacing, replacing_files
 
 logger = logging.getLogger(__name__)
 
@@ -134,40 +133,12 @@ def write_video(path: str | Path, frames: Iterable[Frames], fps: float = 30.0) -
     images = itertools.chain([first], images)
     if suffix in ("", ".png"):
         return _write_sequence(path, images, sequence_name=path.stem if suffix else "frame")
-    with written_beside(path) as partial:
+    with replacing(path) as partial:
         if suffix == ".gif":
             _write_gif(partial, images, fps)
         else:
             _write_encoded(partial, images, fps, first.shape[1], first.shape[0], *_CODECS[suffix])
     return path
-
-
-@contextmanager
-def written_beside(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path in the target's folder; move it over the target on success, delete it on failure.
-
-    Raises:
-        ValueError: the target's folder does not exist, or writing fails (disk full, no permission).
-    """
-    path = Path(path)
-    _require_folder(path.parent, path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    partial = Path(name)
-    try:
-        yield partial
-        # mkstemp makes the file private; the target should be as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        os.replace(partial, path)
-    except (OSError, av.error.FFmpegError) as error:
-        raise _write_error(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _checked(chunks: Iterable[Frames]) -> Iterator[Frames]:
@@ -236,32 +207,20 @@ def _write_gif(path: Path, images: Iterable[Frames], fps: float) -> None:
 def _write_sequence(path: Path, images: Iterable[Frames], sequence_name: str) -> Path:
     numbered = path.suffix.lower() == ".png" and not path.is_dir()
     folder = path.parent if numbered else path
-    beside = folder if numbered else folder.parent
-    _require_folder(beside, path)
-    try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{sequence_name}-", dir=beside))
-    except OSError as error:
-        raise _write_error(path, error) from error
-    try:
+
+    def earlier() -> set[str]:
+        """The frames of an earlier sequence of this name, which counts on without a gap."""
+        names = (frame_name(sequence_name, index) for index in itertools.count())
+        return set(itertools.takewhile(lambda name: os.path.lexists(folder / name), names))
+
+    if numbered and not folder.is_dir():
+        raise UnwritableError(path, f"the folder {folder} does not exist; create it or choose another one")
+    with replacing_files(folder, earlier) as partial:
         for index, image in enumerate(images):
-            Image.fromarray(image).save(partial / f"{sequence_name}_{index:04d}.png")
-        folder.mkdir(exist_ok=True)
-        for file in sorted(partial.iterdir()):
-            os.replace(file, folder / file.name)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            Image.fromarray(image).save(partial / frame_name(sequence_name, index))
     return folder
 
 
-def _require_folder(folder: Path, target: Path) -> None:
-    if not folder.is_dir():
-        raise ValueError(f"cannot write {target}: the folder {folder} does not exist; create it or choose another one")
-
-
-def _write_error(path: Path, error: Exception) -> ValueError:
-    reason = getattr(error, "strerror", None) or error
-    return ValueError(
-        f"cannot write {path}: {reason}. Free some space or choose a folder you may write to; nothing was left behind"
-    )
+def frame_name(sequence_name: str, index: int) -> str:
+    """What a frame of a PNG sequence is called."""
+    return f"{sequence_name}_{index:04d}.png"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,6 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from foundation.files import replacing_files
 from gid.diffusion.autoencoder import MotionAutoencoder
 from gid.diffusion.denoiser import SpectralDenoiser
 from gid.diffusion.photo_encoder import EnvelopeEnsemble, EnvelopeHead, PhotoEncoder
@@ -78,20 +78,13 @@ def assemble(config: AssembleConfig) -> Path:
     if config.half:
         for part in (pipeline.autoencoder, pipeline.denoiser, pipeline.photo_encoder, pipeline.renderer):
             nn.Module.to(part, torch.float16)
-    beside = config.out.with_name(f".{config.out.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    pipeline.save_pretrained(beside)
-    for file in beside.rglob("config.json"):  # where a part was loaded from is a path of this machine
-        fields = json.loads(file.read_text())
-        if fields.pop("_name_or_path", None) is not None:
-            file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
     config.out.mkdir(parents=True, exist_ok=True)
-    for item in sorted(beside.iterdir()):
-        target = config.out / item.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        item.replace(target)
-    beside.rmdir()
+    with replacing_files(config.out) as partial:
+        pipeline.save_pretrained(partial)
+        for file in partial.rglob("config.json"):  # where a part was loaded from is a path of this machine
+            fields = json.loads(file.read_text())
+            if fields.pop("_name_or_path", None) is not None:
+                file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
     for file in sorted(config.out.rglob("*.safetensors")):
         if file.stat().st_size > MAX_FILE_BYTES:
             logger.warning("%s is over 10 MB: a plain push to a Space refuses it", file)

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from foundation.efficientnet import EfficientNetLite0, pretrained_trunk
+from foundation.files import replacing_files, write_text
 from gid.data.videos import held_out, load_pairs
 from gid.diffusion.stillness import Stillness
 from gid.folders import PHOTO_SUFFIXES
@@ -101,8 +102,9 @@ def train_stillness(config: StillnessTrainingConfig) -> Path:
         scores[asked] = features[asked] @ part + offset
     report = measured(model.factor(scores), scores, moves, weights)
     logger.info("on pictures left out: %s", report)
-    model.save_pretrained(config.out / "stillness")
-    (config.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with replacing_files(config.out / "stillness") as partial:
+        model.save_pretrained(partial)
+    write_text(config.out / "report.json", json.dumps(report, indent=1) + "\n")
     return config.out
 
 

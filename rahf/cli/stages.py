@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from foundation.files import replacing, write_text
 from rahf.cli.options import Device, Half
 from rahf.data.richhf import read_prompts
 from rahf.data.samples import SampleSource
@@ -156,9 +157,9 @@ def evaluate(
     typer.echo(text)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "table.md").write_text(text + "\n", encoding="utf-8")
+        write_text(out / "table.md", text + "\n")
         rows = {name: to_json(column) for name, column in columns.items()}
-        (out / "metrics.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(out / "metrics.json", json.dumps(rows, indent=1) + "\n")
         _write_sheet(out / "samples.png", first, test, sheet)
 
 
@@ -251,4 +252,5 @@ def _write_sheet(path: Path, predictor: Any, source: SampleSource, count: int) -
 
     samples = [source[index] for index in range(min(count, len(source)))]
     found = predictor.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
-    contact_sheet([report(s.image, item) for s, item in zip(samples, found, strict=True)]).save(path)
+    with replacing(path) as partial:
+        contact_sheet([report(s.image, item) for s, item in zip(samples, found, strict=True)]).save(partial)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from foundation.files import replacing, write_text
 from rahf.cli.options import Device, Weights
 from rahf.data.richhf import read_prompts
 
@@ -35,7 +36,8 @@ def evaluate_warps(
     typer.echo(text)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "warps.md").write_text(text + "\n", encoding="utf-8")
+        write_text(out / "warps.md", text + "\n")
         rows = json.dumps(warps_to_json(found, summary), indent=1, ensure_ascii=False)
-        (out / "warps.json").write_text(rows + "\n", encoding="utf-8")
-        warp_sheet(found).save(out / "warps.png")
+        write_text(out / "warps.json", rows + "\n")
+        with replacing(out / "warps.png") as partial:
+            warp_sheet(found).save(partial)

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from foundation.files import new_folder
+
 logger = logging.getLogger(__name__)
 
 INDEX = "index.json"
@@ -145,15 +147,15 @@ def build_library(
         raise ValueError("no sprite was found; give the folders that the packages unpack to")
     index = []
     kept: dict[str, list[np.ndarray]] = defaultdict(list)
-    out.mkdir(parents=True)
-    for place, picture in enumerate(found):
-        sprite = _cut_out(picture)
-        if sprite is None or _is_known(sprite, kept[picture.noun]):
-            continue
-        file = f"{picture.noun}-{place:04d}.png"
-        sprite.save(out / file)
-        index.append({"file": file, "noun": picture.noun, "source": picture.source, "kind": picture.kind})
-    (out / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    with new_folder(out) as beside:
+        for place, picture in enumerate(found):
+            sprite = _cut_out(picture)
+            if sprite is None or _is_known(sprite, kept[picture.noun]):
+                continue
+            file = f"{picture.noun}-{place:04d}.png"
+            sprite.save(beside / file)
+            index.append({"file": file, "noun": picture.noun, "source": picture.source, "kind": picture.kind})
+        (beside / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return len(index)
 
 

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from foundation.files import new_folder, replacing, write_text
 from foundation.weights.state_dicts import CheckpointError
 from rahf.model.config import RAHFConfig
 
@@ -124,24 +124,17 @@ def write_safetensors(
         offset += size
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format aligns the data to eight bytes
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(len(encoded).to_bytes(8, "little"))
-            file.write(encoded)
-            for name, tensor in tensors.items():
-                whole = tensor.to(device="cpu", dtype=_stored_dtype(name, tensor, dtype)).contiguous()
-                file.write(whole.reshape(-1).view(torch.uint8).numpy().data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.write(len(encoded).to_bytes(8, "little"))
+        file.write(encoded)
+        for name, tensor in tensors.items():
+            whole = tensor.to(device="cpu", dtype=_stored_dtype(name, tensor, dtype)).contiguous()
+            file.write(whole.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def write_config(path: Path, config: RAHFConfig) -> None:
     """Write config.json; it appears under its name only when it is whole."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
 
 
 def read_config(folder: Path) -> RAHFConfig:
@@ -170,8 +163,6 @@ def save_parts(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch.
 
     Raises FileExistsError, and ValueError if a single tensor is larger than `most`.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; name a folder that does not")
     parts: list[dict[str, Tensor]] = [{}]
     room = most - HEADER_ROOM
     for name, tensor in named_weights(model).items():
@@ -184,20 +175,15 @@ def save_parts(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch.
         parts[-1][name] = tensor
         room -= size
     names = [f"model-{place:05d}-of-{len(parts):05d}.safetensors" for place in range(1, len(parts) + 1)]
-    beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    beside.mkdir(parents=True)
-    try:
+    with new_folder(folder) as partial:
         for name, part in zip(names, parts, strict=True):
-            write_safetensors(beside / name, part, dtype, weights_metadata(config))
+            write_safetensors(partial / name, part, dtype, weights_metadata(config))
         index = {
-            "metadata": {"total_size": sum((beside / name).stat().st_size for name in names)},
+            "metadata": {"total_size": sum((partial / name).stat().st_size for name in names)},
             "weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part},
         }
-        (beside / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        write_config(beside / CONFIG_FILE, config)
-        os.rename(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        write_text(partial / INDEX_FILE, json.dumps(index, indent=1) + "\n")
+        write_config(partial / CONFIG_FILE, config)
     return [folder / name for name in names]
 
 

@@ -1,14 +1,13 @@
 """The public checkpoint `rahf_model.pt` -> a folder of this project, safely and in bounded memory."""
 
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from foundation.files import new_folder
 from foundation.weights.state_dicts import read_state_dict
 from rahf.model.checkpoints import (
     CONFIG_FILE,
@@ -48,7 +47,7 @@ def convert_checkpoint(
     Raises CheckpointError if the file is damaged, unsafe or of another model, and FileExistsError if `folder` exists.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
-    if folder.exists():
+    if folder.exists():  # told before the work
         raise FileExistsError(f"{folder} exists already; name a folder that does not")
     tensors = _canonical(read_state_dict(checkpoint))
     with torch.device("meta"):
@@ -56,15 +55,10 @@ def convert_checkpoint(
     check_keys({name: tensor.shape for name, tensor in tensors.items()}, model)
     _check_ties(tensors)
     config = config.with_(weights_source=source, weights_license=license_name)
-    beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    beside.mkdir(parents=True)
-    try:
-        kept = {name: tensor for name, tensor in tensors.items() if name not in TIED}
-        write_safetensors(beside / WEIGHTS_FILE, kept, dtype, weights_metadata(config))
-        write_config(beside / CONFIG_FILE, config)
-        os.rename(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    kept = {name: tensor for name, tensor in tensors.items() if name not in TIED}
+    with new_folder(folder) as partial:
+        write_safetensors(partial / WEIGHTS_FILE, kept, dtype, weights_metadata(config))
+        write_config(partial / CONFIG_FILE, config)
     logger.info("wrote %d tensors to %s", len(kept), folder)
     return folder
 

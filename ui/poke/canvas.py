@@ -12,6 +12,7 @@ import gradio as gr
 from gradio.data_classes import FileData, GradioModel
 from torch import Tensor
 
+from foundation.files import write_bytes
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.page import CANVAS_SIDE, canvas_assets, encode_motion, encode_photo
 
@@ -77,9 +78,7 @@ def prepare_canvas(photo: Tensor, volume: SpectralVolume, folder: str | Path, ma
     files = CanvasFiles(folder / f"canvas-{key}.jpg", folder / f"canvas-{key}.bin", key)
     for path, data in ((files.photo, picture), (files.motion, motion)):
         if not path.exists():
-            beside = path.with_suffix(path.suffix + ".part")
-            beside.write_bytes(data)
-            beside.replace(path)
+            write_bytes(path, data)
     return files
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gid.rendering.video import read_video, write_video, written_beside
+from gid.rendering.video import read_video, write_video
 
 
 def _frames(count: int = 12, height: int = 32, width: int = 48) -> np.ndarray:
@@ -190,11 +190,29 @@ def test_a_folder_named_like_a_file_is_refused(tmp_path: Path, name: str) -> Non
     assert list((tmp_path / name).iterdir()) == []
 
 
-def test_written_beside_replaces_whole(tmp_path: Path) -> None:
-    target = tmp_path / "a.txt"
-    target.write_text("older")
-    with written_beside(target) as partial:
-        partial.write_text("newer")
-        assert target.read_text() == "older"
-    assert target.read_text() == "newer"
-    assert list(tmp_path.iterdir()) == [target]
+def test_a_shorter_sequence_leaves_no_older_frames(tmp_path: Path) -> None:
+    write_video(tmp_path / "walk.png", [_frames(8)])
+    for name in ("walk_0009.png", "walk_notes.txt", "walker_0001.png"):  # not of that sequence
+        (tmp_path / name).touch()
+    write_video(tmp_path / "walk.png", [_frames(3)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "walk_0000.png",
+        "walk_0001.png",
+        "walk_0002.png",
+        "walk_0009.png",
+        "walk_notes.txt",
+        "walker_0001.png",
+    ]
+
+
+def test_a_failing_sequence_keeps_the_older_one(tmp_path: Path) -> None:
+    write_video(tmp_path / "frames", [_frames(4)])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()}
+
+    def broken() -> Iterator[np.ndarray]:
+        yield 255 - _frames(2)
+        raise RuntimeError("renderer stopped")
+
+    with pytest.raises(RuntimeError, match="renderer stopped"):
+        write_video(tmp_path / "frames", broken())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()} == before
