@@ -7,7 +7,6 @@ the image's width (x) and height (y), so a volume does not depend on the resolut
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-MOTION_FORMAT = "gid-motion/1"
+from foundation.files import is_safetensors, write_bytes
+from gid.motion.motion_file import MOTION_FORMAT, read_motion_file
 
 
 @dataclass(frozen=True)
@@ -248,18 +247,15 @@ class SpectralVolume:
     # -- motion file ----------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write a motion file (``gid-motion/1``); written beside and renamed, so no half file is ever left.
+        """Write a motion file (``gid-motion/1``); written beside and renamed, so no half file is ever left or read.
 
         Raises:
-            ValueError: if the suffix is not ``.safetensors``, the folder is missing, or ``dtype`` is neither float32
-                nor float16.
-            OSError: if it cannot be written.
+            ValueError: if the suffix is not ``.safetensors``, ``dtype`` is neither float32 nor float16, or the file
+                cannot be written.
         """
         path = Path(path)
-        if path.suffix != ".safetensors":
+        if not is_safetensors(path):
             raise ValueError(f"motion file {path.name} must end in .safetensors")
-        if not path.parent.is_dir():
-            raise ValueError(f"folder {path.parent} does not exist; create it first")
         if dtype not in (torch.float32, torch.float16):
             raise ValueError(f"dtype {dtype} is not stored; use float32 or float16")
         width, height = self.image_size or (0, 0)
@@ -272,51 +268,21 @@ class SpectralVolume:
             "model": self.model,
             "seed": "" if self.seed is None else str(self.seed),
         }
-        beside = path.with_name(f".{path.name}.part")
-        try:
-            # Not with save_file, which makes a file that only its owner may read.
-            beside.write_bytes(save({"coefficients": self.real.to("cpu", dtype).contiguous()}, metadata))
-            beside.replace(path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise OSError(f"cannot write {path}: {reason}. Free some space or choose another folder") from error
-        finally:
-            beside.unlink(missing_ok=True)
+        write_bytes(path, save({"coefficients": self.real.to("cpu", dtype).contiguous()}, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> SpectralVolume:
         """Read a motion file.
 
         Raises:
-            ValueError: if there is no such file, it is not a motion file, is cut short or holds impossible numbers.
+            ValueError: if there is no such file, it is not a motion file, is cut short or holds impossible numbers; at
+                once, whatever size it claims.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"motion file {path} does not exist; make it with `gid motion` or `gid extract`")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != MOTION_FORMAT:
-                    found = metadata.get("format", "no format at all")
-                    raise ValueError(f"{path.name} is not a motion file: it states {found!r}, not {MOTION_FORMAT!r}")
-                coefficients = file.get_tensor("coefficients")
-        except SafetensorError as error:
-            raise ValueError(f"{path.name} is damaged or not a motion file ({error}); make it again") from error
-        try:
-            size = (int(metadata["image_width"]), int(metadata["image_height"]))
-            fields: dict[str, Any] = {
-                "fps": float(metadata["fps"]),
-                "num_frames": int(metadata["num_frames"]),
-                "image_size": size if min(size) > 0 else None,
-                "model": metadata.get("model", ""),
-                "seed": int(metadata["seed"]) if metadata.get("seed") else None,
-            }
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{path.name} has unreadable metadata ({json.dumps(metadata)}); make it again") from error
+        coefficients, fields = read_motion_file(path)
         try:
             return cls.from_real(coefficients, **fields)
         except ValueError as error:
-            raise ValueError(f"{path.name} is not usable: {error}") from error
+            raise ValueError(f"{Path(path).name} is not usable: {error}") from error
 
     def check_photo(self, width: int, height: int, tolerance: float = 0.02) -> None:
         """Raise ValueError unless a photo of this size has the aspect ratio the motion was made for."""
