@@ -16,14 +16,16 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from foundation.threads import limit_threads
 from gid.diffusion.loading import KIND as GID
 from rahf.model.loading import KIND as RAHF
-from ui import mcp_tools
+from ui import mcp_tools, uploads
 from ui.animate.tab import build_animate_tab
 from ui.feedback.tab import build_feedback_tab
 from ui.feedback.service import FeedbackService
+from ui.gate import SESSIONS, Doorkeeper, GuardedBlocks
 from ui.poke.tab import build_poke_tab
 from ui.animate.service import AnimationService
 from ui.theme import STYLES, make_theme, page_script
@@ -37,12 +39,13 @@ Photos that sway and answer your hand, and feedback on generated pictures: after
 
 def create_demo(
     service: AnimationService, feedback: FeedbackService | None = None, notes: Sequence[str] = ()
-) -> gr.Blocks:
+) -> GuardedBlocks:
     """The whole page around loaded models; not launched yet. Without ``feedback`` its tab is left out.
 
     ``notes`` are quiet lines under the introduction: which weights could not be used.
     """
-    with gr.Blocks(title="Generative Image Dynamics", delete_cache=(3600, 86400)) as demo:
+    uploads.uploads_folder()  # components remember where it is
+    with GuardedBlocks(title="Generative Image Dynamics", delete_cache=(3600, 86400)) as demo:
         gr.Markdown(INTRO, elem_id="intro")
         if any(notes):
             gr.Markdown("  \n".join(filter(None, notes)), elem_classes="quiet", elem_id="weights-fallback")
@@ -53,21 +56,26 @@ def create_demo(
         if feedback is not None:
             with gr.Tab("Rich feedback", id="feedback"):
                 build_feedback_tab(feedback)
+    demo.room.keep = {path for block in demo.blocks.values() for path in block.keep_in_cache}  # the examples
     return demo
 
 
-def launch(demo: gr.Blocks, **options: Any) -> tuple[Any, str, str]:
+def launch(demo: GuardedBlocks, **options: Any) -> tuple[Any, str, str]:
     """Launch with the project's look and settings; ``options`` go to ``gr.Blocks.launch``."""
     settings: dict[str, Any] = {
         "theme": make_theme(),
         "css_paths": STYLES,
         "js": page_script(),
         "run_history": False,
-        "max_file_size": "50mb",
+        "max_file_size": uploads.MAX_FILE,
+        "app_kwargs": {"middleware": [Middleware(Doorkeeper, room=demo.room)]},
+        "state_session_capacity": SESSIONS,
+        "enable_monitoring": False,
         "footer_links": ["api", "settings"],
         "mcp_server": mcp_tools.wanted(),
         "ssr_mode": False,  # the canvas is drawn in the browser; a Space would start a second server for nothing
     }
+    mcp_tools.keep_files_in(uploads.uploads_folder())
     return demo.queue(max_size=32).launch(**{**settings, **options})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
@@ -16,3 +17,11 @@ def wanted(environment: Mapping[str, str] = os.environ) -> bool:
         return version("mcp").startswith("1.")  # the one that gradio speaks
     except PackageNotFoundError:
         return False
+
+
+def keep_files_in(folder: Path) -> None:
+    """Pictures that assistants send as base64 text go where uploads go, so that they are cleared away with them."""
+    if wanted():
+        from gradio import mcp
+
+        mcp.DEFAULT_TEMP_DIR = str(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
 from gid.photo import load_photo
 from gid.poking.responses import Response, write_response
+from ui.uploads import results_folder
 from ui.weights_names import shown
 from ui.zerogpu import gpu_seconds, on_gpu
 
@@ -91,7 +91,7 @@ class AnimationService:
     def __init__(self, pipeline: GIDPipeline, weights: str, motions: int = 32, videos: int = 64) -> None:
         self.pipeline = pipeline
         self.weights = weights
-        self._folder = tempfile.TemporaryDirectory(prefix="gid-")
+        self._folder = results_folder("gid-")
         self._motions: Recent[MotionKey, SpectralVolume] = Recent(motions)
         self._videos: Recent[tuple[MotionKey, RenderOptions], Path] = Recent(
             videos, lambda path: path.unlink(missing_ok=True)

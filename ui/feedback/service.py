@@ -25,6 +25,7 @@ from rahf.sheets import contact_sheet, report, save_heatmap
 from ui.animate.service import Recent, photo_hash
 from ui.feedback.results import Examined, Ranked, Thresholds, behind_best, reasons_of
 from ui.feedback.view import write_files
+from ui.uploads import results_folder
 from ui.weights_names import shown
 from ui.zerogpu import on_gpu
 
@@ -69,7 +70,7 @@ class Memory:
     """
 
     def __init__(self, results: int = 32) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="rahf-")
+        self._folder = results_folder("rahf-")
         self.results: Recent[str, Examined] = Recent(results, lambda found: _forget(found.picture))
         self.documents: Recent[str, Path] = Recent(2 * results, _forget)
 
