@@ -17,6 +17,11 @@ from diffusers import ConfigMixin, ModelMixin, UNet2DModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+# Three blocks of the shared encoder (`foundation.features.LAYERS`), 384 channels each.
+TOKEN_CHANNELS = 1152
+# The condition's scale of the log envelope: a fiftieth of the largest motion and less count as still.
+ENVELOPE_DEPTH = -4.0
+
 
 @dataclass(frozen=True)
 class DenoiserConfig:
@@ -32,6 +37,8 @@ class DenoiserConfig:
         norm_num_groups: groups of the group norms.
         spatial_attention: per resolution, whether there is self-attention in space.
         frequency_attention: whether there is attention across the bands.
+        token_channels: channels of the shared encoder's tokens that the condition is made of; 0 if the photo encoder
+            makes the condition.
     """
 
     num_bands: int = 16
@@ -43,6 +50,7 @@ class DenoiserConfig:
     norm_num_groups: int = 16
     spatial_attention: tuple[bool, ...] = (False, True, True)
     frequency_attention: bool = True
+    token_channels: int = 0
 
     @classmethod
     def preset(cls, name: Literal["paper", "small"]) -> DenoiserConfig:
@@ -60,8 +68,33 @@ class DenoiserConfig:
                 spatial_attention=(False, True, True),
             )
         if name == "small":
-            return cls()
+            return cls(token_channels=TOKEN_CHANNELS)
         raise ValueError(f"preset {name!r} is unknown; choose 'paper' or 'small'")
+
+
+class PhotoCondition(nn.Module):
+    """What the denoiser is told of a photo: tokens of the shared encoder, and where motion is expected.
+
+    The envelope enters relative to its largest value, so that the strength of a motion does not change its shape.
+    """
+
+    def __init__(self, token_channels: int, condition_channels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.layers = nn.Sequential(
+            nn.Conv2d(token_channels + 1, 3 * condition_channels, 1),
+            nn.SiLU(),
+            nn.Conv2d(3 * condition_channels, condition_channels, 3, padding=1),
+        )
+
+    def forward(self, tokens: Tensor, log_envelope: Tensor) -> Tensor:
+        """Tokens (B, C, rows, columns) and log envelope (B, 1, h, w) at latent size -> condition (B, D, h, w)."""
+        tokens = F.layer_norm(tokens.movedim(1, -1), tokens.shape[1:2]).movedim(-1, 1)
+        if tokens.shape[-2:] != log_envelope.shape[-2:]:
+            tokens = F.interpolate(tokens, log_envelope.shape[-2:], mode="bilinear", antialias=True)
+        relative = log_envelope - log_envelope.amax(dim=(1, 2, 3), keepdim=True)
+        relative = relative.clamp_min(ENVELOPE_DEPTH) * (2 / -ENVELOPE_DEPTH) + 1  # [-1, 1]
+        return self.layers(torch.cat([self.dropout(tokens), relative], dim=1))
 
 
 class FrequencyAttention(nn.Module):
@@ -122,8 +155,10 @@ class SpectralDenoiser(ModelMixin, ConfigMixin):
         norm_num_groups: int = 16,
         spatial_attention: tuple[bool, ...] = (False, True, True),
         frequency_attention: bool = True,
+        token_channels: int = 0,
     ) -> None:
         super().__init__()
+        self.photo_condition = PhotoCondition(token_channels, condition_channels) if token_channels else None
         self.unet = UNet2DModel(
             in_channels=latent_channels + condition_channels,
             out_channels=latent_channels,

@@ -18,6 +18,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from foundation.features import encode
 from foundation.graphs import Replayed
 from gid.diffusion.autoencoder import MotionAutoencoder
 from gid.diffusion.denoiser import SpectralDenoiser
@@ -262,10 +263,14 @@ class GIDPipeline(DiffusionPipeline):
         features = self.photo_encoder(photo)
         if features.log_envelope is None:
             return features.condition.float(), None
+        condition = features.condition
+        if self.denoiser.photo_condition is not None:
+            tokens = encode(pixels, device=self.device).stacked()
+            condition = self.denoiser.photo_condition(tokens, F.avg_pool2d(features.log_envelope.float(), 4))
         envelope = envelope_from_log(features.log_envelope)
         if hold_still and self.stillness is not None:
             envelope = envelope * self.stillness(self.photo_encoder.trunk, photo)[:, None, None, None]
-        return features.condition.float(), envelope
+        return condition.float(), envelope
 
     def _latent_shape(self, columns: int, rows: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of one frequency slice."""

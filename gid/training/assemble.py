@@ -32,10 +32,9 @@ class AssembleConfig:
 
     Attributes:
         autoencoder_run: folder of stage 1.
-        denoiser_run: folder of stage 3 or 4; its photo encoder holds the trained condition layers.
+        denoiser_run: folder of stage 3 or 4.
         renderer: folder of a renderer: `renderer` in that of its stage.
-        envelope_run: folders of stage 2 to take the envelope heads from, if others than the denoiser's; all heads found
-            are averaged. They must be built alike, on the denoiser's trunk.
+        envelope_run: folders of stage 2; all envelope heads found are averaged. They must be built alike, on one trunk.
         stillness: folder of stage 2b, if the pipeline is to hold pictures of things still.
         out: folder to write.
         name: what motion files say of the model.
@@ -45,8 +44,8 @@ class AssembleConfig:
     autoencoder_run: Path
     denoiser_run: Path
     renderer: Path
+    envelope_run: tuple[Path, ...]
     out: Path
-    envelope_run: tuple[Path, ...] = ()
     stillness: Path | None = None
     name: str = "gid-small"
     half: bool = True
@@ -59,10 +58,12 @@ def assemble(config: AssembleConfig) -> Path:
         ValueError: if a stage's folder does not hold what the stage writes, or the envelope heads belong to another
             trunk or are built differently.
     """
+    if not config.envelope_run:
+        raise ValueError("no --envelope-run is given; name the folder that `gid train envelope` wrote")
     _check_stages(config)
     normalization, envelope = load_normalization(config.autoencoder_run)
-    encoder = PhotoEncoder.from_pretrained(config.denoiser_run / "photo_encoder")
-    if config.envelope_run:
+    encoder = PhotoEncoder.from_pretrained(config.envelope_run[0] / "photo_encoder")
+    if len(config.envelope_run) > 1:
         encoder = _with_heads(encoder, config.envelope_run)
     pipeline = GIDPipeline(
         autoencoder=MotionAutoencoder.from_pretrained(config.autoencoder_run / "autoencoder"),
@@ -96,7 +97,6 @@ def _check_stages(config: AssembleConfig) -> None:
     wanted = [
         ("autoencoder-run", config.autoencoder_run, "autoencoder", "autoencoder"),
         ("denoiser-run", config.denoiser_run, "denoiser", "attention"),
-        ("denoiser-run", config.denoiser_run, "photo_encoder", "attention"),
         *(("envelope-run", run, "photo_encoder", "envelope") for run in config.envelope_run),
     ]
     if config.stillness is not None:
@@ -123,7 +123,7 @@ def _with_heads(encoder: PhotoEncoder, runs: tuple[Path, ...]) -> PhotoEncoder:
         if other.envelope_head is None:
             raise ValueError(f"{run} has no envelope head; name folders written by `gid train envelope`")
         if any(not torch.equal(value, known[name]) for name, value in other.trunk.state_dict().items()):
-            raise ValueError(f"the trunk of {run} is another than the denoiser's; heads on it cannot be taken over")
+            raise ValueError(f"the trunk of {run} is another than the first one's; heads on it cannot be taken over")
         fields = (other.config.base_channels, tuple(other.config.envelope_strides), other.config.relative)
         if shape not in (None, fields):
             raise ValueError(f"the head of {run} has sizes {fields}, the one before {shape}; heads must be built alike")

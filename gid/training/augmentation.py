@@ -35,8 +35,12 @@ class AugmentationConfig:
 
 
 def augment(
-    photo: Tensor, coefficients: Tensor, config: AugmentationConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+    photo: Tensor,
+    coefficients: Tensor,
+    config: AugmentationConfig,
+    generator: torch.Generator,
+    confidence: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """One augmented copy.
 
     Args:
@@ -44,9 +48,10 @@ def augment(
         coefficients: (K, 4, h, w), fractions of width and height, same aspect.
         config: ranges.
         generator: the only source of randomness.
+        confidence: (h, w) in [0, 1], moved along.
 
     Returns:
-        Photo uint8 (3, H, W) and coefficients (K, 4, h, w).
+        Photo uint8 (3, H, W), coefficients (K, 4, h, w) and confidence (h, w), None if none was given.
     """
     height, width = photo.shape[-2:]
     low, high = config.scale
@@ -63,12 +68,15 @@ def augment(
     if _uniform(generator) < 0.5:
         photo = photo.flip(-1)
         coefficients = coefficients.flip(-1) * torch.tensor([-1.0, -1.0, 1.0, 1.0])[:, None, None]
+        confidence = None if confidence is None else confidence.flip(-1)
     turned_photo = _sample(photo[None].float() / 255, matrix)[0]
     flat = _sample(coefficients.float().flatten(0, 1)[None], matrix)[0]
     turned = _turn_vectors(flat.unflatten(0, coefficients.shape[:2]), angle, share, aspect)
     if _uniform(generator) < config.reverse_time:
         turned = turned * torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None]  # F(-t): conjugate coefficients
-    return (_jitter(turned_photo, config, generator) * 255).round().byte(), turned
+    if confidence is not None:
+        confidence = _sample(confidence[None, None].float(), matrix)[0, 0]
+    return (_jitter(turned_photo, config, generator) * 255).round().byte(), turned, confidence
 
 
 def _uniform(generator: torch.Generator) -> float:

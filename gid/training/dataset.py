@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from foundation.efficientnet import EfficientNetLite0
+from foundation.files import write_text
 from gid.diffusion.precision import autocast
 from gid.motion.normalization import envelope_of, to_isotropic
 from gid.training.augmentation import AugmentationConfig, augment
@@ -45,11 +46,19 @@ class MotionPair:
         name: the scene it belongs to; training sets are split by it.
         photo: uint8 (3, H, W).
         coefficients: float (K, 4, H/4, W/4), fractions of width and height.
+        confidence: float (H/4, W/4) in [0, 1], how far the motion can be trusted; None is everywhere.
     """
 
     name: str
     photo: Tensor
     coefficients: Tensor
+    confidence: Tensor | None = None
+
+
+def augmented(pair: MotionPair, config: AugmentationConfig, generator: torch.Generator) -> MotionPair:
+    """One augmented copy of a pair."""
+    copy = augment(pair.photo, pair.coefficients, config, generator, pair.confidence)
+    return MotionPair(pair.name, *copy)
 
 
 @dataclass(frozen=True)
@@ -98,9 +107,7 @@ def prepare(pairs: Iterable[MotionPair], count: int, out: Path, trunk: Efficient
         raise ValueError("no photo with motion was given; prepare scenes or clips first")
     for array in arrays.values():
         array.flush()
-    beside = out / ".index.json.part"
-    beside.write_text(json.dumps({"names": names, "scale": COEFFICIENT_SCALE}))
-    beside.replace(out / "index.json")
+    write_text(out / "index.json", json.dumps({"names": names, "scale": COEFFICIENT_SCALE}))
     return len(names)
 
 
@@ -108,8 +115,7 @@ def _variants(pairs: Iterable[MotionPair], config: PrepareConfig, generator: tor
     for pair in pairs:
         yield pair
         for _ in range(config.variants - 1):
-            photo, coefficients = augment(pair.photo, pair.coefficients, config.augmentation, generator)
-            yield MotionPair(pair.name, photo, coefficients)
+            yield augmented(pair, config.augmentation, generator)
 
 
 def _write(

@@ -50,7 +50,7 @@ def clip_pairs(folder: Path, include_held_out: bool) -> Iterator[MotionPair]:
     left_out = set() if include_held_out else held_out(pair.clip for pair in pairs)
     for pair in pairs:
         if pair.clip not in left_out:
-            yield MotionPair(pair.clip, pair.photo, pair.volume.real)
+            yield MotionPair(pair.clip, pair.photo, pair.volume.real, pair.confidence)
 
 
 def prepare_sources(config: SourceConfig) -> Path:

@@ -14,7 +14,6 @@ FILES = (
     "autoencoder/normalization.json",
     "autoencoder/autoencoder/config.json",
     "denoiser/denoiser/config.json",
-    "denoiser/photo_encoder/config.json",
     "renderer/config.json",
     "envelope/photo_encoder/config.json",
     "stillness/stillness/config.json",
@@ -26,7 +25,7 @@ FILES = (
     [
         ("autoencoder/normalization.json", "--autoencoder-run {0} holds no normalization.json"),
         ("autoencoder/autoencoder/config.json", "--autoencoder-run {0} holds no autoencoder/config.json"),
-        ("denoiser/photo_encoder/config.json", "--denoiser-run {0} holds no photo_encoder/config.json"),
+        ("denoiser/denoiser/config.json", "--denoiser-run {0} holds no denoiser/config.json"),
         ("renderer/config.json", "--renderer {0} holds no config.json; name `renderer` in the folder"),
         ("envelope/photo_encoder/config.json", "--envelope-run {0} holds no photo_encoder/config.json"),
         (
@@ -58,10 +57,11 @@ def test_a_folder_without_its_stage_is_named(tmp_path: Path, lacking: str, says:
     ("command", "says"),
     [
         (
-            "denoiser --out {0}/run --data {0} --shares 1 --encoder {0}/no",
+            "denoiser --out {0}/run --data {0} --shares 1 --denoiser {0}/no",
             "/no holds no config.json; name the folder of",
         ),
-        ("attention --out {0}/run --data {0} --shares 1 --encoder {0}/no --denoiser {0}", "/no holds no config.json"),
+        ("attention --out {0}/run --data {0} --shares 1 --denoiser {0}/no", "/no holds no config.json"),
+        ("latents --source {0} --autoencoder-run {0}/no --out {0}/run", "autoencoder holds no config.json"),
         ("stillness --out {0}/run --moving {0}/no --still {0}", "photographs {0}/no does not exist"),
     ],
 )

@@ -2,15 +2,20 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from foundation.efficientnet import EfficientNetLite0
+from foundation.features import load_encoder
 from foundation.training import TrainingConfig, TrainingRun
+from gid.data.videos import Pair, save_pair
+from gid.diffusion.denoiser import DenoiserConfig, PhotoCondition, SpectralDenoiser
 from gid.diffusion.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from gid.evaluation.metrics import background_leakage
+from gid.motion.spectrum import SpectralVolume
 from gid.training import envelope as envelope_stage
 from gid.training.autoencoder import (
     AutoencoderTrainingConfig,
@@ -19,9 +24,9 @@ from gid.training.autoencoder import (
     train_autoencoder,
 )
 from gid.training.dataset import MotionPair, PrepareConfig, PreparedMotion, prepare
-from gid.training.denoiser import DenoiserTrainingConfig, train_denoiser, train_frequency_attention
+from gid.training.denoiser import DenoiserTrainingConfig, take_over, train_denoiser, train_frequency_attention
 from gid.training.envelope import EnvelopeTrainingConfig, picture_correlation, picture_leakage, train_envelope
-from gid.training.latents import LatentMotion, encode_latents
+from gid.training.latents import LatentConfig, LatentMotion, encode_latents, place_weight
 from gid.training.mixture import Mixture
 
 BANDS = 16
@@ -37,6 +42,15 @@ def swaying_square(seed: int) -> MotionPair:
     values = torch.randn(BANDS, 4, 1, 1, generator=generator) * 0.01
     coefficients[:, :, 4:12, left // 4 : left // 4 + 10] = values
     return MotionPair("even" if seed % 2 == 0 else "odd", photo, coefficients)
+
+
+def measured_square(seed: int) -> Pair:
+    """The same as a measured clip, trusted in its left half only."""
+    pair = swaying_square(seed)
+    volume = SpectralVolume.from_real(pair.coefficients, fps=30, num_frames=150, image_size=(128, 64), model="measured")
+    confidence = torch.zeros(16, 32)
+    confidence[:, :16] = 1
+    return Pair(f"square_{seed}", 0, pair.photo, volume, confidence)
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +133,62 @@ def stages(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         # ImageNet's weights come with an optional package; random ones run the same code.
         patch.setattr(envelope_stage, "pretrained_trunk", lambda: encoder.trunk.eval())
         train_envelope(EnvelopeTrainingConfig(out=out / "envelope", data=(prepared,), shares=(1.0,), members=2, **few))
-    encode_latents(prepared, out / "autoencoder", out / "envelope", out / "latents")
+    (out / "pairs").mkdir()
+    for seed in range(8):
+        save_pair(measured_square(seed), out / "pairs" / f"{seed}.safetensors")
+    encode_latents(
+        LatentConfig(out / "pairs", out / "autoencoder", out / "latents", "clips", variants=2, include_held_out=True)
+    )
     common = {"data": (out / "latents",), "shares": (1.0,), **few}
-    train_denoiser(DenoiserTrainingConfig(out=out / "denoiser", encoder=out / "envelope" / "photo_encoder", **common))
+    train_denoiser(DenoiserTrainingConfig(out=out / "denoiser", **common))
     train_frequency_attention(
-        DenoiserTrainingConfig(
-            out=out / "attention",
-            encoder=out / "denoiser" / "photo_encoder",
-            denoiser=out / "denoiser" / "denoiser",
-            **common,
-        )
+        DenoiserTrainingConfig(out=out / "attention", denoiser=out / "denoiser" / "denoiser", **common)
     )
     return {path.name: path for path in out.iterdir()}
+
+
+def test_rows_for_the_denoiser_hold_what_is_frozen(stages: dict[str, Path]) -> None:
+    """The first row is the pair as it is; its tokens are the shared encoder's, its envelope that of the motion."""
+    row = LatentMotion(stages["latents"])[0]
+    pair = measured_square(0)
+    pixels = torch.nn.functional.interpolate(pair.photo[None] / 255, (4 * 14, 8 * 14), mode="bilinear", antialias=True)
+    tokens = load_encoder()(pixels.clamp(0, 1), tokens=32).stacked()[0]
+    torch.testing.assert_close(row["tokens"], tokens, atol=0.02, rtol=2e-3)
+    assert row["weight"].shape == row["envelope"].shape == (1, 4, 8)
+    assert torch.all(row["weight"][0, :, 4:] == torch.tensor(0.02).half())
+    motion = swaying_square(0).coefficients
+    moving = motion.abs().amax(dim=(0, 1)).reshape(4, 4, 8, 4).amin(dim=(1, 3)) > 0
+    pixels_moved = motion[1:].double() * torch.tensor([128, 128, 64, 64])[:, None, None]
+    expected = (2 * pixels_moved.square().sum((0, 1)) / (128 * 64)).sqrt().log().reshape(4, 4, 8, 4).mean(dim=(1, 3))
+    torch.testing.assert_close(row["envelope"][0][moving].double(), expected[moving], atol=0.02, rtol=0)
+
+
+def test_places_count_where_they_move_and_were_seen() -> None:
+    envelope = torch.tensor([[0.0, 0.1, 1.0, 1.0]]).expand(1, 1, 8, 4).contiguous()
+    confidence = torch.ones(8, 4)
+    confidence[:4] = 0.5
+    weight = place_weight(envelope, confidence)[0, 0]
+    torch.testing.assert_close(weight[0], torch.tensor([0.02, 0.5 / 3, 0.5, 0.5]))
+    torch.testing.assert_close(weight[7], torch.tensor([0.02, 1 / 3, 1.0, 1.0]))
+
+
+def test_what_fits_of_an_earlier_denoiser_is_taken_over() -> None:
+    wide = DenoiserConfig(16, 4, 8, (8, 16), 1, 8, 4, (False, True), True)
+    earlier = SpectralDenoiser.from_preset(wide)
+    later = SpectralDenoiser.from_preset(replace(wide, condition_channels=12, token_channels=3))
+    copied = take_over(later, earlier)
+    own, old = later.state_dict(), earlier.state_dict()
+    differ = {name for name in old if own[name].shape != old[name].shape}
+    assert differ == {"unet.conv_in.weight", "null_condition"}
+    assert copied == len(old) - 2
+    assert all(torch.equal(own[name], value) for name, value in old.items() if name not in differ)
+
+
+def test_the_strength_of_an_envelope_does_not_change_the_condition() -> None:
+    look = PhotoCondition(6, 4).eval()
+    tokens, envelope = torch.randn(2, 6, 5, 7), torch.randn(2, 1, 4, 6)
+    torch.testing.assert_close(look(tokens, envelope), look(tokens, envelope + 3))
+    assert look(tokens, envelope).shape == (2, 4, 4, 6)
 
 
 def test_latents_are_whitened(stages: dict[str, Path]) -> None:
@@ -156,8 +214,6 @@ def test_envelope_heads_are_averaged(stages: dict[str, Path]) -> None:
 
 
 def test_attention_stage_trains_nothing_else(stages: dict[str, Path]) -> None:
-    from gid.diffusion.denoiser import SpectralDenoiser
-
     before = SpectralDenoiser.from_pretrained(stages["denoiser"] / "denoiser").state_dict()
     after = SpectralDenoiser.from_pretrained(stages["attention"] / "denoiser").state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -211,7 +267,8 @@ def test_assembled_pipeline_samples_motion(stages: dict[str, Path], tmp_path: Pa
     from gid.training.assemble import AssembleConfig, assemble
 
     Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))).save_pretrained(tmp_path / "renderer")
-    config = AssembleConfig(stages["autoencoder"], stages["attention"], tmp_path / "renderer", tmp_path / "weights")
+    parts = (stages["autoencoder"], stages["attention"], tmp_path / "renderer", (stages["envelope"],))
+    config = AssembleConfig(*parts, out=tmp_path / "weights")
     pipeline = load_pipeline(assemble(config), "cpu")
     volume = pipeline(torch.rand(3, 90, 160), steps=2).volumes[0]
     assert volume.num_bands == BANDS
@@ -231,13 +288,13 @@ def test_assembling_can_take_envelope_heads_of_other_runs(stages: dict[str, Path
             stages["autoencoder"],
             stages["attention"],
             tmp_path / "renderer",
-            tmp_path / "weights",
             envelope_run=runs,
+            out=tmp_path / "weights",
             half=False,
         )
     )
     merged = PhotoEncoder.from_pretrained(out / "photo_encoder").eval()
-    before = PhotoEncoder.from_pretrained(stages["attention"] / "photo_encoder").eval()
+    before = PhotoEncoder.from_pretrained(stages["envelope"] / "photo_encoder").eval()
     photo = torch.rand(1, 3, 64, 64)
     assert len(merged.envelope_head.heads) == 4
     torch.testing.assert_close(merged(photo).log_envelope, before(photo).log_envelope)
