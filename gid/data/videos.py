@@ -115,13 +115,15 @@ def measure_clip(
         ClipRejected: by the rules.
         ValueError: not a video, or a start outside it.
     """
-    frames, fps = read_video(path)
+    _, fps = read_video(path, max_frames=1)
+    span = int(np.ceil(NUM_FRAMES / FPS * fps)) + 1
+    frames, fps = read_video(path, None if periodic else max(starts) + span)
     clip = clip_name(path)
     config = FlowConfig(camera=clip in REAL_CLIPS and REAL_CLIPS[clip].grade != "A")
     size = (frames.shape[2], frames.shape[1])
     pairs = []
     for start in starts:
-        last = None if periodic else start + int(np.ceil(NUM_FRAMES / FPS * fps)) + 1
+        last = None if periodic else start + span
         measured = measure(frames[:last], start, periodic, config)
         if rules is not None:
             check_clip(measured.raw_displacement, size[0], rules)
