@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conftest import TINY
 
 from rahf.model.config import RAHFConfig
 from rahf.model.rahf import RAHF, TextTokens
 from rahf.model.word_embedding import PLACES, WordEmbedding, ordinals, spelling_hashes
 from rahf.prompts import ByteTokenizer, pad
+from tests.rahf.conftest import TINY
 
 BASE, MIX, ROWS = 0x5851F42D4C957F2D, 0x9E3779B97F4A7C15, 4096
 PROMPTS = ["two red Cats", "cat", "a bus of glass sses", "ünïcode 🌾 שלום", "s", "  two  blanks "]

@@ -15,7 +15,7 @@ import torch
 from gradio.context import LocalContext
 from huggingface_hub import constants
 
-import rahf.model.rahf.rahf as rahf_model
+import rahf.model.rahf as rahf_model
 from foundation.weights.checks import WeightsKind
 from gid.diffusion.loading import KIND as GID
 from gid.limits import MotionOptions

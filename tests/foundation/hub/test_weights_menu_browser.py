@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-import rahf.model.rahf.rahf as rahf_model
+import rahf.model.rahf as rahf_model
 from gid.diffusion.loading import KIND as GID
 from rahf.model.loading import KIND as RAHF
 from tests.browsing import LOOK_NAMES, LOOKS, Visit, needs_browser, open_page

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rahf.evaluation.report import Predictions, best_word_threshold, metrics
+from rahf.evaluation import metrics
+from rahf.evaluation.report import Predictions, best_word_threshold
 
 
 def brute_force_judd(predicted: np.ndarray, actual: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from foundation.folders import Item
 from rahf.cli.main import app
-from rahf.evaluation.report import warps
+from rahf.evaluation import warps
 from rahf.evaluation.warps import CENTRE, EDGES, GAIN, MODEL, PROMPT, UNWARPED, judge, plant, summarise_warps
 from rahf.model.rahf import RAHF
 from rahf.predictor import Predictor

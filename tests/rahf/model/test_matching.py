@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
 
 from rahf.model.config import PYRAMID
 from rahf.model.matching import SENSES, WordMatching
 from rahf.model.rahf import RAHF
 from rahf.prompts import ByteTokenizer, encode_prompts
+from tests.rahf.conftest import TINY
 
 CONFIG = TINY.with_(image_tower=PYRAMID, image_size=64, patch_size=16, word_rows=64)
 WIDTH, PATCHES, WORDS = 6, 4, 3

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
 from safetensors.torch import load_model, save_model
 
 from rahf.data.samples import Sample, SceneObject
@@ -17,6 +16,7 @@ from rahf.model.rahf import RAHF
 from rahf.model.word_embedding import spelling_hashes
 from rahf.prompts import ByteTokenizer
 from rahf.training.auxiliary import GROUND, UNKNOWN, Auxiliary, Places, places_of, word_ends
+from tests.rahf.conftest import TINY
 
 CONFIG = TINY.with_(image_tower=PYRAMID, image_size=64, patch_size=16, word_rows=64)
 

@@ -1,12 +1,12 @@
 """Recognition of single sprites: parts of the grid, what is trained, and what another run takes over."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 
 from rahf.data.sprites import Sprite, SpriteLibrary
 from rahf.model.checkpoints import CheckpointError
@@ -15,6 +15,7 @@ from rahf.model.rahf import RAHF
 from rahf.model.towers import RECOGNITION, load_recognition
 from rahf.prompts import ByteTokenizer
 from rahf.training.recognition import SIDE, RecognitionConfig, single_object, train_recognition
+from tests.rahf.conftest import TINY
 
 CONFIG = TINY.with_(image_tower=PYRAMID, image_size=128, patch_size=16, word_rows=64)
 
@@ -64,12 +65,13 @@ def test_single_objects_are_what_they_say(library: SpriteLibrary) -> None:
 
 def test_only_recognition_is_trained_and_taken_over(library: SpriteLibrary, tmp_path: Path) -> None:
     model, before = fresh(), fresh().state_dict()
-    config = RecognitionConfig(steps=2, batch_size=4, warmup=1, log_every=2)
-    train_recognition(model, library, ByteTokenizer(), tmp_path, config)
+    config = RecognitionConfig(tmp_path, steps=2, batch_size=4, warmup_steps=1, log_every=2)
+    train_recognition(model, library, ByteTokenizer(), config)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed
     assert all(name.startswith(RECOGNITION) for name in changed)
-    numbers = json.loads((tmp_path / "recognition.jsonl").read_text())
+    training, numbers = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert training["grounding"] > 0
     assert 0 <= numbers["noun"] <= 1
     other = load_recognition(fresh(1), str(tmp_path))
     for name, tensor in other.state_dict().items():
@@ -79,7 +81,19 @@ def test_only_recognition_is_trained_and_taken_over(library: SpriteLibrary, tmp_
         load_recognition(RAHF(TINY), str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["steps", "batch_size", "warmup", "log_every"])
-def test_impossible_settings_are_refused(name: str) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(library: SpriteLibrary, tmp_path: Path) -> None:
+    few = {"batch_size": 2, "warmup_steps": 1, "save_every": 2, "log_every": 1, "schedule": "reciprocal_sqrt"}
+    whole = RecognitionConfig(tmp_path / "whole", steps=4, **few)
+    parts = RecognitionConfig(tmp_path / "parts", steps=4, **few)
+    train_recognition(fresh(), library, ByteTokenizer(), whole)
+    train_recognition(fresh(), library, ByteTokenizer(), replace(parts, steps=2))
+    train_recognition(fresh(), library, ByteTokenizer(), parts)
+    first, second = (RAHF.from_pretrained(config.out) for config in (whole, parts))
+    for (name, expected), found in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(expected, found), name
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size", "save_every", "log_every"])
+def test_impossible_settings_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=name):
-        RecognitionConfig(**{name: 0})
+        RecognitionConfig(tmp_path, **{name: 0})
