@@ -60,13 +60,14 @@ class TrainingConfig(Checked):
         out: folder for state, log, sample sheets and what is trained; goes on from a state there.
         steps: optimizer steps in all.
         batch_size: rows a step, of all processes together.
-        learning_rate: after warm-up.
-        warmup_steps: linear warm-up.
-        schedule: after it, a cosine down to zero at the last step, or the reciprocal square root.
+        learning_rate: at its peak.
+        warmup_steps: steps of the linear warm-up.
+        schedule: of the learning rate after warm-up: a cosine down to zero at the last step, or the reciprocal square
+            root.
         weight_decay: of AdamW.
         gradient_clip: largest gradient norm.
-        ema_decay: of the exponential moving average that is saved as the model; 0 for none.
-        precision: no (float32), bf16 or fp16.
+        ema_decay: of the exponential moving average that is saved as the model; 0 is none.
+        precision: of the arithmetic; no is float32.
         save_every: steps between saves.
         log_every: steps between lines of the log, which hold means.
         workers: loader processes.

@@ -1,4 +1,4 @@
-"""What the commands of both libraries do alike: few threads, and a user's mistake told in one line."""
+"""What the commands of both libraries do alike: few threads, and a user's mistake in one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
+from foundation.files import ending_on_signals
 from foundation.threads import limit_threads
 
 _REMEDIES: dict[int | None, str] = {
@@ -26,22 +27,23 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def one_sentence(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def user_errors(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Turn a user's mistake into one line on stderr and exit code 2, without a traceback."""
 
     @functools.wraps(function)
     def command(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         limit_threads()
         try:
-            return function(*args, **kwargs)
+            with ending_on_signals():
+                return function(*args, **kwargs)
         except (ValueError, OSError) as error:
-            typer.secho(f"Error: {explained(error)}", err=True, fg=typer.colors.RED)
+            typer.secho(f"Error: {message(error)}", err=True, fg=typer.colors.RED)
             raise typer.Exit(2) from error
 
     return command
 
 
-def explained(error: Exception) -> str:
+def message(error: Exception) -> str:
     """What an error says; for one of the operating system the path, what is wrong with it, and what to do."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         reason = error.strerror[:1].lower() + error.strerror[1:]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foundation.commands.errors import one_sentence
+from foundation.commands.errors import user_errors
 from gid.cli.convert import convert
 from gid.cli.distances import distances
 from gid.cli.evaluate import evaluate
@@ -48,7 +48,7 @@ MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .s
 
 
 @app.command()
-@one_sentence
+@user_errors
 def animate(
     photo: PhotoOrFolder,
     output: Annotated[
@@ -144,7 +144,7 @@ def _animate_folder(
 
 
 @app.command()
-@one_sentence
+@user_errors
 def motion(
     photo: Photo,
     output: MotionOut,
@@ -173,7 +173,7 @@ def motion(
 
 
 @app.command()
-@one_sentence
+@user_errors
 def extract(
     video: Annotated[Path, typer.Argument(help="A short clip from a still camera.", show_default=False)],
     output: MotionOut,
@@ -190,9 +190,9 @@ def extract(
     typer.echo(str(output))
 
 
-app.command()(one_sentence(evaluate))
-app.command()(one_sentence(distances))
-app.command()(one_sentence(push))
-app.command()(one_sentence(poke))
-app.command()(one_sentence(export))
-app.command()(one_sentence(convert))
+app.command()(user_errors(evaluate))
+app.command()(user_errors(distances))
+app.command()(user_errors(push))
+app.command()(user_errors(poke))
+app.command()(user_errors(export))
+app.command()(user_errors(convert))

@@ -1,25 +1,37 @@
-"""`rahf`: convert, analyze, rank, and the commands of `cli_stages` and `cli_hub`."""
+"""`rahf`: convert, analyze, rank, and the commands of the modules beside this one."""
 
 import json
 import logging
 import os
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 import typer
 
-from foundation.commands.errors import one_sentence
+from foundation.commands.errors import user_errors
+from foundation.commands.options import LazyGroup, Names
 from rahf.cli.options import Device, Half, Precision, Weights
 from rahf.cli.push import push
-from rahf.cli.stages import evaluate, pack, recognize, sprites, train
+from rahf.cli.stages import evaluate, pack, sprites
 from rahf.cli.warps import evaluate_warps
-from rahf.data.richhf import read_prompts
+from rahf.data.prompt_tables import read_prompts
+
+
+class Commands(LazyGroup):
+    """The commands below, and those whose options are a configuration of training."""
+
+    stages: ClassVar[Mapping[str, str]] = {
+        "train": "rahf.training.run:train_feedback",
+        "recognize": "rahf.training.run:recognize",
+    }
+    option_names: ClassVar[Names] = {"out": ("--out", "-o"), "warmup_steps": ("--warmup", "--warmup-steps")}
+
 
 app = typer.Typer(
     name="rahf",
+    cls=Commands,
     help="Rich human feedback on generated images.",
     no_args_is_help=True,
     add_completion=False,
@@ -28,19 +40,14 @@ app = typer.Typer(
 )
 
 
-def _command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A command whose mistakes are told in one line, and that says on the way what it does."""
-
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        return function(*args, **kwargs)
-
-    return one_sentence(run)
+@app.callback()
+def say_what_is_done() -> None:
+    """Let the commands say on the way what they do."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
 @app.command()
-@_command
+@user_errors
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="rahf_model.pt of the public release.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the weights.")],
@@ -57,7 +64,7 @@ def convert(
 
 
 @app.command()
-@_command
+@user_errors
 def analyze(
     image: Annotated[Path, typer.Argument(help="The image, or a folder of images.")],
     weights: Weights = "embedded",
@@ -146,7 +153,7 @@ def _analyze_folder(
 
 
 @app.command()
-@_command
+@user_errors
 def rank(
     folder: Annotated[Path, typer.Argument(help="Folder of images.")],
     prompts: Annotated[Path, typer.Option(help="Prompts by file name: .csv, .jsonl (filename, prompt) or .json.")],
@@ -181,8 +188,8 @@ def rank(
         typer.echo(f"{value:.3f} {found[place][0].name}  {'; '.join(found[place][1].reasons())}")
 
 
-for stage in (train, recognize, evaluate, evaluate_warps, pack, sprites, push):
-    app.command()(_command(stage))
+for stage in (evaluate, evaluate_warps, pack, sprites, push):
+    app.command()(user_errors(stage))
 
 
 def _check_folder(out: Path) -> None:

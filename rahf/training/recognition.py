@@ -6,78 +6,118 @@ trained: the image tower, its projection, the keys of the matching and the words
 faults, which is left out of the weights. `rahf.training.feedback` goes on.
 """
 
-import logging
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from foundation.limits import Limit
+from foundation.training import TrainingConfig, TrainingRun
 from rahf.data.augment import Augmentation
 from rahf.data.faults import OBJECT_FAULTS, is_visible, spread
 from rahf.data.grammar import COLOURS
 from rahf.data.samples import Sample, SceneObject
 from rahf.data.scenes import TEST_GROUNDS, TRAIN_GROUNDS, degrade, ground, part_of, paste
 from rahf.data.sprites import Sprite, SpriteLibrary
+from rahf.limits import TRAINING
 from rahf.model.config import HEATMAPS
 from rahf.model.rahf import RAHF
 from rahf.model.towers import RECOGNITION
 from rahf.prompts import TextTokenizer
 from rahf.training.auxiliary import GROUND, Auxiliary, Places, places_of
-from rahf.training.optimization import append_log, parameter_groups
-
-logger = logging.getLogger(__name__)
+from rahf.training.optimization import parameter_groups
 
 SIDE = 96  # pixels of the small pictures; a multiple of 32
 TINTED, SPOILED, DEGRADED = 0.5, 0.5, 0.3
 
 
 @dataclass(frozen=True)
-class RecognitionConfig:
-    """How to train; the learning rate goes down to zero as a cosine, and the tower gets `tower_rate` of it.
+class RecognitionConfig(TrainingConfig):
+    """How to train recognition.
 
-    Raises ValueError for counts below 1.
+    Attributes:
+        tower_rate: learning rate of the image tower, as a part of the rest's.
+        grounding: weight of the loss of matching tokens with words.
+        spotting: weight of the loss of spotting faults.
     """
+
+    limits: ClassVar[Mapping[str, Limit]] = TRAINING
 
     steps: int = 500
     batch_size: int = 64
     learning_rate: float = 1e-3
-    tower_rate: float = 0.3
+    warmup_steps: int = 30
     weight_decay: float = 0.05
-    warmup: int = 30
-    seed: int = 0
-    mixed_precision: str = "no"
+    ema_decay: float = 0.0
+    precision: str = "no"
     log_every: int = 50
-    save_every: int = 200
+    tower_rate: float = 0.3
     grounding: float = 1.0
     spotting: float = 4.0
 
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "warmup", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+@dataclass(frozen=True)
+class ObjectBatch:
+    """pictures (B,3,S,S) in [0, 1], what lies where in them, their implausibility (B,S,S), and `corner`: which part of
+    the model's own grid their tokens take the place of."""
+
+    pictures: Tensor
+    places: Places
+    implausibility: Tensor
+    corner: tuple[int, int]
+
+    def to(self, device: torch.device | str) -> "ObjectBatch":
+        """The batch on another device."""
+        return ObjectBatch(
+            self.pictures.to(device, memory_format=torch.channels_last),
+            self.places.to(device),
+            self.implausibility.to(device),
+            self.corner,
+        )
 
 
-class Matcher(nn.Module):
+class RecognitionObjective(nn.Module):
     """Small pictures -> the losses of matching their tokens with words, by a model's own tower and matching, and of
     spotting faults."""
 
-    def __init__(self, model: RAHF, auxiliary: Auxiliary) -> None:
+    def __init__(self, model: RAHF, auxiliary: Auxiliary, config: RecognitionConfig) -> None:
         super().__init__()
-        self.model, self.auxiliary = model, auxiliary
+        self.model, self.auxiliary, self.config = model, auxiliary, config
 
-    def forward(
-        self, pictures: Tensor, places: Places, implausibility: Tensor, corner: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """pictures (B,3,S,S) in [0, 1]; implausibility (B,s,s); `corner`: which part of the model's own grid their
-        tokens take the place of."""
-        visual = self.model.encode_part(pictures, corner)
-        return self.auxiliary.grounding(self.model, visual, places), self.auxiliary.spotting(visual, implausibility)
+    def forward(self, batch: ObjectBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        visual = self.model.encode_part(batch.pictures, batch.corner)
+        matching = self.auxiliary.grounding(self.model, visual, batch.places)
+        spotting = self.auxiliary.spotting(visual, batch.implausibility)
+        loss = self.config.grounding * matching + self.config.spotting * spotting
+        return loss, {"grounding": matching.detach(), "spotting": spotting.detach()}
+
+
+class ObjectBatches:
+    """The batch of each step: single sprites, made anew by seed and step."""
+
+    def __init__(
+        self, sprites: dict[str, list[Sprite]], auxiliary: Auxiliary, config: RecognitionConfig, free: int
+    ) -> None:
+        """`free`: by how many patches the model's own grid is wider than that of the small pictures."""
+        self.sprites, self.config, self.free = sprites, config, free
+        self.words = (auxiliary.nouns, auxiliary.colours)
+        self.augment = Augmentation(crop_chance=0)
+
+    def __call__(self, step: int, process: int, processes: int) -> ObjectBatch:
+        """One process's part of the batch of a step."""
+        generator = np.random.default_rng([self.config.seed, step, process])
+        samples = [
+            self.augment(single_object(self.sprites, TRAIN_GROUNDS, generator), generator)
+            for _ in range(self.config.batch_size // processes)
+        ]
+        corner = (int(generator.integers(self.free + 1)), int(generator.integers(self.free + 1)))
+        pictures, places = stacked(samples, *self.words)
+        faults = torch.from_numpy(np.stack([sample.heatmaps[HEATMAPS[0]] for sample in samples]))
+        return ObjectBatch(pictures, places, faults, corner)
 
 
 def single_object(sprites: dict[str, list[Sprite]], grounds: Sequence[str], generator: np.random.Generator) -> Sample:
@@ -101,58 +141,25 @@ def single_object(sprites: dict[str, list[Sprite]], grounds: Sequence[str], gene
     return Sample(noun, np.ascontiguousarray(image), noun, {HEATMAPS[0]: heatmap}, objects=objects)
 
 
-def train_recognition(
-    model: RAHF, library: SpriteLibrary, tokenizer: TextTokenizer, out: str | Path, config: RecognitionConfig
-) -> Path:
-    """Train the tower and the matching on training sprites; writes weights and `recognition.jsonl` into `out`.
+def train_recognition(model: RAHF, library: SpriteLibrary, tokenizer: TextTokenizer, config: RecognitionConfig) -> Path:
+    """Train the tower and the matching on training sprites; weights and `log.jsonl` go to the folder `config.out`.
 
-    Raises ValueError for a model without word embeddings or without a feature pyramid.
+    A folder that holds a state goes on from it. Raises ValueError for a model without word embeddings or without a
+    feature pyramid, or a state of another configuration.
     """
-    out = Path(out)
     sprites = library.split("train")
     auxiliary = Auxiliary(model, tokenizer, sorted(sprites), list(COLOURS))
     learned = [p for name, p in model.named_parameters() if name.startswith(RECOGNITION)]
-    groups = parameter_groups(model.image_tower, [*learned, *auxiliary.implausible.parameters()], config.tower_rate)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    learned += auxiliary.implausible.parameters()
+    groups = parameter_groups(model.image_tower, learned, config.learning_rate, config.tower_rate)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    matcher, optimizer = accelerator.prepare(Matcher(model, auxiliary), optimizer)
-    matcher.train()
-    generator = np.random.default_rng([config.seed, accelerator.process_index])
-    augment, losses = Augmentation(crop_chance=0), []
-    progress = tqdm(range(config.steps), desc="recognition", disable=not accelerator.is_main_process)
-    for step in progress:
-        rate = config.learning_rate * min(1, (step + 1) / config.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * (1 + math.cos(math.pi * step / config.steps)) / 2 * group["part"]
-        samples = [
-            augment(single_object(sprites, TRAIN_GROUNDS, generator), generator) for _ in range(config.batch_size)
-        ]
-        pictures, places = _batch(samples, auxiliary, accelerator.device)
-        faults = torch.from_numpy(np.stack([sample.heatmaps[HEATMAPS[0]] for sample in samples]))
-        free = model.config.grid - SIDE // model.config.patch_size
-        corner = (int(generator.integers(free + 1)), int(generator.integers(free + 1)))
-        with accelerator.autocast():
-            matching, spotting = matcher(pictures, places, faults.to(accelerator.device), corner)
-            loss = config.grounding * matching + config.spotting * spotting
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-        optimizer.step()
-        losses.append((float(matching.detach()), float(spotting.detach())))
-        if (step + 1) % config.log_every == 0 and accelerator.is_main_process:
-            accuracy = recognised(model, library, tokenizer, "test", 320, config.mixed_precision)
-            grounding, spotting = (round(float(value), 4) for value in np.mean(losses, axis=0))
-            found = {"grounding": grounding, "spotting": spotting, **accuracy}
-            append_log(out / "recognition.jsonl", step + 1, found)
-            progress.set_postfix(found)
-            losses = []
-            matcher.train()
-        if (step + 1) % config.save_every == 0 and accelerator.is_main_process:
-            model.save_pretrained(out)
-    if accelerator.is_main_process:
-        model.save_pretrained(out)
-    return out
+    batches = ObjectBatches(sprites, auxiliary, config, model.config.grid - SIDE // model.config.patch_size)
+    run = TrainingRun(config, RecognitionObjective(model, auxiliary, config).train(), groups, batches)
+    run.train(
+        validate=lambda: recognised(model, library, tokenizer, "test", 320, config.precision),
+        save=lambda: model.save_pretrained(config.out),
+    )
+    return config.out
 
 
 @torch.no_grad()
@@ -170,7 +177,8 @@ def recognised(
     middle = (model.config.grid - SIDE // model.config.patch_size) // 2
     for start in range(0, count, 64):
         samples = [single_object(sprites, grounds, generator) for _ in range(min(64, count - start))]
-        pictures, places = _batch(samples, auxiliary, model.device)
+        pictures, places = stacked(samples, auxiliary.nouns, auxiliary.colours)
+        pictures, places = pictures.to(model.device, memory_format=torch.channels_last), places.to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
             visual = model.encode_part(pictures, (middle, middle))
             logits = {sense: auxiliary.logits(model, visual, sense).float() for sense in found}
@@ -182,8 +190,7 @@ def recognised(
     return {sense: round(float(np.mean(hits)), 3) for sense, hits in found.items()}
 
 
-def _batch(samples: Sequence[Sample], auxiliary: Auxiliary, device: torch.device) -> tuple[Tensor, Places]:
+def stacked(samples: Sequence[Sample], nouns: Sequence[str], colours: Sequence[str]) -> tuple[Tensor, Places]:
+    """Pictures (B,3,S,S) in [0, 1] of single sprites, and what lies where in them."""
     images = torch.from_numpy(np.stack([sample.image for sample in samples]))
-    pictures = images.permute(0, 3, 1, 2).float() / 255
-    places = places_of(samples, SIDE // 16, auxiliary.nouns, auxiliary.colours)
-    return pictures.to(device, memory_format=torch.channels_last), places.to(device)
+    return images.permute(0, 3, 1, 2).float() / 255, places_of(samples, SIDE // 16, nouns, colours)

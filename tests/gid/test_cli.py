@@ -10,8 +10,9 @@ import torch
 from PIL import Image, ImageSequence
 from typer.testing import CliRunner, Result
 
+from foundation.commands.options import LazyGroup, attribute_help
 from gid.cli.main import app
-from gid.cli.stages import DataGroup, StageGroup, TrainGroup, attribute_help
+from gid.cli.stages import DataGroup, TrainGroup
 from gid.motion.spectrum import SpectralVolume
 from tests.tiny import photo
 
@@ -193,7 +194,7 @@ def write_swaying_clip(path: Path, sway: float = 4, frames: int = 45) -> None:
 
 
 @pytest.mark.parametrize("group", [TrainGroup, DataGroup])
-def test_every_stage_has_options_from_its_configuration(group: type[StageGroup]) -> None:
+def test_every_stage_has_options_from_its_configuration(group: type[LazyGroup]) -> None:
     name = "train" if group is TrainGroup else "data"
     listed = gid(name, "--help")
     assert listed.exit_code == 0

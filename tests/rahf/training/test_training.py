@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from foundation.training import learning_rate
 from rahf.data.augment import Augmentation, crop, recode, shift_colours
 from rahf.data.samples import Sample
 from rahf.evaluation.report import PAPER, collect, constant_predictions, summarise, table, to_json
@@ -20,7 +21,7 @@ from rahf.predictor import Predictor
 from rahf.prompts import ByteTokenizer
 from rahf.sheets import contact_sheet, overlay, report
 from rahf.training.batches import collate, losses
-from rahf.training.feedback import TrainConfig, batch_indices, learning_rate, train
+from rahf.training.feedback import TrainConfig, train
 
 
 class Samples:
@@ -132,17 +133,8 @@ def test_augmentation_is_repeatable_and_keeps_labels() -> None:
     assert np.abs(recode(flat, 90).astype(int) - 128).max() <= 2
 
 
-def test_every_sample_comes_once_a_pass() -> None:
-    config = TrainConfig(batch_size=4, seed=3)
-    drawn = [index for step in range(5) for index in batch_indices(step, 10, config)]
-    assert len(drawn) == 20
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert drawn[:10] != drawn[10:]
-    assert len(batch_indices(0, 3, TrainConfig(batch_size=8))) == 8
-
-
-def test_learning_rate_rises_then_falls_as_a_reciprocal_root() -> None:
-    config = TrainConfig(learning_rate=1.0, warmup=100)
+def test_learning_rate_rises_then_falls_as_a_reciprocal_root(tmp_path: Path) -> None:
+    config = TrainConfig(tmp_path, learning_rate=1.0, warmup_steps=100)
     assert learning_rate(0, config) == pytest.approx(0.01)
     assert learning_rate(99, config) == pytest.approx(1.0)
     assert learning_rate(399, config) == pytest.approx(0.5)
@@ -150,39 +142,42 @@ def test_learning_rate_rises_then_falls_as_a_reciprocal_root() -> None:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_config: RAHFConfig, tmp_path: Path) -> None:
     source = Samples([made(seed) for seed in range(6)])
-    config = TrainConfig(steps=4, batch_size=2, warmup=2, save_every=2, log_every=2, learning_rate=1e-3)
+    config = TrainConfig(tmp_path, steps=4, batch_size=2, warmup_steps=2, save_every=2, log_every=2, learning_rate=1e-3)
     model_config = tiny_config.with_(dropout=0.1)
 
     def fresh() -> RAHF:
         torch.manual_seed(0)
         return RAHF(model_config)
 
-    train(fresh(), source, TOKENIZER, tmp_path / "whole", config)
-    train(fresh(), source, TOKENIZER, tmp_path / "parts", replace(config, steps=2))
+    parts = replace(config, out=tmp_path / "parts")
+    train(fresh(), source, TOKENIZER, replace(config, out=tmp_path / "whole"))
+    train(fresh(), source, TOKENIZER, replace(parts, steps=2))
     torch.manual_seed(99)
-    train(fresh(), source, TOKENIZER, tmp_path / "parts", config)
-    whole, parts = (RAHF.from_pretrained(tmp_path / name) for name in ("whole", "parts"))
-    for (name, first), second in zip(whole.named_parameters(), parts.parameters(), strict=True):
+    train(fresh(), source, TOKENIZER, parts)
+    one, other = (RAHF.from_pretrained(tmp_path / name) for name in ("whole", "parts"))
+    for (name, first), second in zip(one.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(first, second), name
     lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
-    assert set(lines[0]) == {"step", "heatmap", "score", "words", "choice", "total"}
+    assert set(lines[0]) == {
+        *("step", "seconds", "loss", "gradient_norm"),
+        *("heatmap", "score", "words", "choice"),
+    }
     with pytest.raises(ValueError, match="trained with other learning_rate"):
-        train(fresh(), source, TOKENIZER, tmp_path / "parts", replace(config, learning_rate=2e-3))
+        train(fresh(), source, TOKENIZER, replace(parts, learning_rate=2e-3))
     with pytest.raises(ValueError, match="no sample"):
-        train(fresh(), Samples([]), TOKENIZER, tmp_path / "none", config)
+        train(fresh(), Samples([]), TOKENIZER, replace(config, out=tmp_path / "none"))
 
 
 def test_training_learns_a_few_samples(tiny_config: RAHFConfig, tmp_path: Path) -> None:
     source = Samples([made(seed, words=(1, seed % 2, 1)) for seed in range(4)])
-    logged: list[dict[str, float]] = []
-    config = TrainConfig(
-        steps=40, batch_size=4, warmup=5, save_every=40, log_every=8, learning_rate=3e-3, augmentation=None
-    )
+    few = {"steps": 40, "batch_size": 4, "warmup_steps": 5, "save_every": 40, "log_every": 8}
+    config = TrainConfig(tmp_path / "run", **few, learning_rate=3e-3, augmentation=None)
     torch.manual_seed(0)
     model = RAHF(tiny_config)
-    train(model, source, TOKENIZER, tmp_path / "run", config, on_log=lambda _, means: logged.append(means))
-    assert logged[-1]["total"] < 0.5 * logged[0]["total"]
+    train(model, source, TOKENIZER, config)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert logged[-1]["loss"] < 0.5 * logged[0]["loss"]
     for name in ("heatmap", "words", "choice"):
         assert logged[-1][name] < logged[0][name], name
     feedback = Predictor(RAHF.from_pretrained(tmp_path / "run")).predict(source[1].image, "a red cat")
