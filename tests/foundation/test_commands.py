@@ -173,10 +173,11 @@ def test_a_command_is_made_from_a_configuration() -> None:
         stages: ClassVar[Mapping[str, str]] = {"work": f"{__name__}:work"}
         option_names: ClassVar[Names] = {"out": ("--out", "-o")}
 
-    app = typer.Typer(cls=Group, rich_markup_mode=None)
+    app = typer.Typer(rich_markup_mode=None)
+    app.add_typer(typer.Typer(cls=Group, rich_markup_mode=None), name="group")
 
     def call(*arguments: str) -> Any:
-        return CliRunner().invoke(app, ["work", *arguments])
+        return CliRunner().invoke(app, ["group", "work", *arguments])
 
     text = " ".join(call("--help").output.split())
     for part in ("Do it.", "Part of the whole; above 0, at most 1. [default: 0.5]", "Which kind; a, b. [default: a]"):
