@@ -29,7 +29,7 @@ from ui.gate import SESSIONS, Doorkeeper, GuardedBlocks
 from ui.poke.tab import build_poke_tab
 from ui.animate.service import AnimationService
 from ui.theme import STYLES, make_theme, page_script
-from ui.weights_menu import start_with_menu
+from ui.weights_menu import Choice, start_with_menu
 
 INTRO = """# Generative Image Dynamics
 Photos that sway and answer your hand, and feedback on generated pictures: after
@@ -38,9 +38,11 @@ Photos that sway and answer your hand, and feedback on generated pictures: after
 
 
 def create_demo(
-    service: AnimationService, feedback: FeedbackService | None = None, notes: Sequence[str] = ()
+    service: Choice[AnimationService], feedback: Choice[FeedbackService] | None = None, notes: Sequence[str] = ()
 ) -> GuardedBlocks:
     """The whole page around loaded models; not launched yet. Without ``feedback`` its tab is left out.
+
+    Either is a service, or a choice of services by visit.
 
     ``notes`` are quiet lines under the introduction: which weights could not be used.
     """

@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from foundation.files import check_writable
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
 from gid.motion.strength import resolve
 from gid.photo import load_photo, to_uint8
 from gid.rendering.animate import animate
 from gid.rendering.cpu.frames import compile_loops, compiled_rendering
-from gid.rendering.video import write_video
+from gid.rendering.video import frame_name, write_video
 
 if TYPE_CHECKING:
     from gid.diffusion.pipeline import GIDPipeline
@@ -35,8 +37,9 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     if path.suffix.lower() not in suffixes:
         found = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
         raise ValueError(f"output {path} {found}; use one of {', '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise ValueError(f"output folder {path.parent} does not exist; create it first")
+    if path.suffix.lower() == ".png":  # a sequence; its frames have longer names
+        path = path.with_name(frame_name(path.stem, 0))
+    check_writable(path)
 
 
 def prepare_rendering(pipeline: GIDPipeline) -> None:
@@ -51,9 +54,9 @@ def prepare_rendering(pipeline: GIDPipeline) -> None:
 
 
 def predict_motion(
-    pipeline: GIDPipeline, source: str | Path, options: MotionOptions, progress: Progress | None = None
+    pipeline: GIDPipeline, source: str | Path | NDArray[Any], options: MotionOptions, progress: Progress | None = None
 ) -> SpectralVolume:
-    """Predict the spectral volume of the photo in a file; ``progress(step, total)`` is called after each step.
+    """Predict the spectral volume of a photo, in a file or as pixels; ``progress(step, total)`` follows each step.
 
     Raises:
         ValueError: if the file is not a usable photo.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from ui.animate.service import photo_hash
+from ui.photos import photo_hash
 
 PATIENCE = 1.0
 

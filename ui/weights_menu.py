@@ -10,17 +10,17 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import gradio as gr
 from gradio.context import LocalContext
 
 from foundation.weights.checks import WeightsKind
-from foundation.weights.download import Progress
+from foundation.weights.hub import Progress
 from foundation.weights.resolver import EMBEDDED, resolve
 from ui import zerogpu
-from ui.animate.service import Recent
 from ui.errors import explained
+from ui.memory import Recent
 from ui.weights_names import asked_for, fallback_note, may_type, offered, shown
 
 logger = logging.getLogger(__name__)
@@ -49,9 +49,20 @@ class WeightsService(Protocol):
     def beside(self, weights: str, device: str) -> Self:
         """The same service with other weights. Raises ValueError if they cannot be used."""
 
+    def current(self) -> Self:
+        """Itself."""
+
 
 Service = TypeVar("Service", bound=WeightsService)
 Load = Callable[[str, str], Service]  # name of weights, device
+Chosen = TypeVar("Chosen", covariant=True)
+
+
+class Choice(Protocol[Chosen]):
+    """What the tabs are built on: a service, which is its own only choice, or a :class:`ChosenService`."""
+
+    def current(self) -> Chosen:
+        """The service of the visit that is going on."""
 
 
 def usable(service: Service) -> Service:
@@ -84,18 +95,18 @@ def started(load: Load[Service], name: str, device: str) -> tuple[Service, str]:
     return instead, fallback_note(name, problem)
 
 
-def start_with_menu(load: Load[Service], kind: WeightsKind, device: str = "auto") -> tuple[Service, str]:
+def start_with_menu(load: Load[Service], kind: WeightsKind, device: str = "auto") -> tuple[ChosenService[Service], str]:
     """The service the app starts with, its menu around it, and a sentence for the page if it is not what was asked for.
 
     Raises ValueError if not even the embedded weights can be loaded.
     """
     name = asked_for(kind)
     first, said = started(load, name, device)
-    return chosen_service(first, kind, device, EMBEDDED if said else name), said
+    return ChosenService(first, kind, device, EMBEDDED if said else name), said
 
 
 class ChosenService(Generic[Service]):
-    """Stands for the service that the visit going on has chosen, and is used like it.
+    """Knows the service that each visit has chosen: :meth:`current`.
 
     Services are loaded once, when they are first chosen; the least recently used beyond ``LOADED`` are dropped. What is
     written to disk for the canvas lies in the folder of the first service, which stays.
@@ -133,14 +144,6 @@ class ChosenService(Generic[Service]):
                 except ValueError as error:
                     logger.warning("%s in the menu cannot be used: %s", each, error)
             self._closed = True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.current(), name)
-
-    @property
-    def folder(self) -> Path:
-        """Where results are written."""
-        return self.first.folder
 
     def current(self) -> Service:
         """The service of the visit that is going on."""
@@ -194,19 +197,14 @@ class ChosenService(Generic[Service]):
             return service
 
 
-def chosen_service(first: Service, kind: WeightsKind, device: str = "auto", name: str | None = None) -> Service:
-    """The first service with a menu around it, for the tabs: to them it is one like the first."""
-    return cast(Service, ChosenService(first, kind, device, name))
-
-
-def build_weights_menu(service: WeightsService, concurrency_id: str) -> gr.Dropdown | None:
+def build_weights_menu(choice: Choice[WeightsService], concurrency_id: str) -> gr.Dropdown | None:
     """The menu and its quiet line, where there is anything to choose.
 
     Other events of the tab share ``concurrency_id``: what is clicked after a choice waits until that is loaded.
     """
-    chosen: Any = service
-    if not isinstance(chosen, ChosenService) or (len(chosen.menu) == 1 and not may_type()):
+    if not isinstance(choice, ChosenService) or (len(choice.menu) == 1 and not may_type()):
         return None
+    chosen: ChosenService[Any] = choice
     started_with = [label for label, name in chosen.menu.items() if name == chosen._first_name]
     menu = gr.Dropdown(
         list(chosen.menu),

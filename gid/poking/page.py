@@ -130,9 +130,10 @@ def encode_photo(photo: Tensor, max_side: int = 1024, quality: int = 88) -> byte
     return buffer.getvalue()
 
 
-def export_page(photo: Tensor, volume: SpectralVolume, title: str = "A photo to poke") -> str:
+def export_page(photo: Tensor, volume: SpectralVolume, title: str = "A photo to poke", smoothed: bool = False) -> str:
     """One self-contained HTML page: the photo (3, H, W) in [0, 1], its motion at 8 bits, the canvas's own modules.
 
+    ``smoothed`` says that the motion is smoothed for the hand already (`gid.motion.coherence.handled`).
     Nothing in it refers to another file or a network; under 3 MB for a photo of 512 pixels a side.
     Raises ValueError if the motion is of another photo or does not move, or the canvas's files are missing.
     """
@@ -149,6 +150,6 @@ def export_page(photo: Tensor, volume: SpectralVolume, title: str = "A photo to 
         "SCRIPT": inline_modules(folder),
         "SHADERS": json.dumps(shaders).replace("<", "\\u003c"),
         "PHOTO": "data:image/jpeg;base64," + base64.b64encode(encode_photo(photo)).decode(),
-        "MOTION": base64.b64encode(encode_motion(handled(volume, photo))).decode(),
+        "MOTION": base64.b64encode(encode_motion(volume if smoothed else handled(volume, photo))).decode(),
     }
     return re.sub(r"%%(\w+)%%", lambda match: fields[match.group(1)], page)

@@ -64,16 +64,20 @@ class Response:
         )
 
 
-def render_response(photo: Tensor, volume: SpectralVolume, renderer: Any, response: Response) -> Iterator[Tensor]:
+def render_response(
+    photo: Tensor, volume: SpectralVolume, renderer: Any, response: Response, smoothed: bool = False
+) -> Iterator[Tensor]:
     """Frames (n, 3, H, W) in [0, 1] of photo (3, H, W) answering `response`; the first and the last are the photo.
 
+    ``smoothed`` says that the motion is smoothed for the hand already (`gid.motion.coherence.handled`).
     Raises ValueError if the motion is of another photo, or nothing in it moves.
     """
     height, width = photo.shape[-2:]
     volume.check_photo(width, height)
     if float(volume.motion_energy().max()) <= 0:
         raise ValueError("this motion does not move anything: estimate the motion of the photo first")
-    moved = response.displacements(handled(volume.to("cpu"), photo))
+    volume = volume.to("cpu")
+    moved = response.displacements(volume if smoothed else handled(volume, photo))
     lengths = torch.hypot(moved[:, 0] * width, moved[:, 1] * height)
     parts = (moved[start : start + CHUNK].to(photo.device) for start in range(0, len(moved), CHUNK))
     return render_displacements(photo, parts, renderer, lengths.mean(dim=0), lengths.amax(dim=0))
@@ -86,9 +90,11 @@ def write_response(
     renderer: Any,
     response: Response,
     progress: Callable[[int, int], None] | None = None,
+    smoothed: bool = False,
 ) -> Path:
     """Render the photo's answer into a video file; progress(done, total) counts frames.
 
+    ``smoothed`` as for `render_response`.
     Raises ValueError for a motion of another photo or one that does not move, OSError if the file cannot be written.
     """
     path = Path(path)
@@ -96,7 +102,7 @@ def write_response(
 
     def chunks() -> Iterator[np.ndarray]:
         done = 0
-        for frames in render_response(photo, volume, renderer, response):
+        for frames in render_response(photo, volume, renderer, response, smoothed):
             done += len(frames)
             yield to_uint8(frames)
             if progress is not None:

@@ -21,7 +21,10 @@ from gid.motion.spectrum import SpectralVolume
 from tests.tiny import photo, tiny_pipeline
 from ui import zerogpu
 from ui.animate.overlays import band_chart, motion_energy_picture
-from ui.animate.service import AnimationService, Recent
+from ui.animate.service import AnimationService
+from ui.memory import Recent
+from ui.photos import open_photo
+from ui.progress import show
 from ui.visit import Visit
 
 QUICK = {"seconds": 1, "steps": 1, "size": 128}
@@ -223,12 +226,14 @@ def test_a_visit_knows_whether_its_photo_is_still_there(
 
 def test_what_goes_to_a_gpu_worker_can_be_pickled(service: AnimationService, picture: Path) -> None:
     volume = service.motion(str(picture), MotionOptions(steps=1))
-    arguments = (str(picture), torch.zeros(3, 8, 8), volume, MotionOptions(), RenderOptions(), "/target.mp4")
+    arguments = (open_photo(picture), volume, MotionOptions(), RenderOptions(), "/target.mp4", show)
     again = pickle.loads(pickle.dumps(arguments))
-    torch.testing.assert_close(again[2].real, volume.real)
+    assert (again[0].pixels == arguments[0].pixels).all()
+    assert again[5] is show
+    torch.testing.assert_close(again[1].real, volume.real)
     assert volume.coefficients.device.type == "cpu"
     assert service.compute_seconds(*arguments) > 0
-    unknown = (*arguments[:2], None, MotionOptions(steps=250), *arguments[4:])
+    unknown = (arguments[0], None, MotionOptions(steps=250), *arguments[3:])
     assert service.compute_seconds(*unknown, "more") > service.compute_seconds(*arguments)
 
 

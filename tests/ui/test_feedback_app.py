@@ -25,7 +25,6 @@ from tests.tiny import photo, tiny_pipeline
 from ui.animate.service import AnimationService
 from ui.feedback.results import Thresholds, behind_best, reasons_of
 from ui.feedback.service import FeedbackService, Memory, Shown, predict_seconds
-from ui.photo_input import PicturesInput
 
 PATIENT = {"timeout": 300}  # seconds; a machine under load is slow, not broken
 PROMPT = "a red apple, and two cats"
@@ -34,12 +33,6 @@ PROMPT = "a red apple, and two cats"
 def tiny_predictor(**changes: Any) -> Predictor:
     torch.manual_seed(0)
     return Predictor(RAHF(TINY.with_(**changes)), name="tiny")
-
-
-def test_the_pictures_of_an_endpoint_are_hidden_from_the_page() -> None:
-    told = PicturesInput(label="images", visible=False).get_config()  # what the browser gets
-    assert told["visible"] is False
-    assert told["label"] == "images"
 
 
 @pytest.fixture(scope="module")

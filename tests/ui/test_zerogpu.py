@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlparse
 from urllib.request import Request, urlopen
 
 import gradio as gr
+import numpy as np
 import pytest
 import torch
 from gradio_client import Client, handle_file
@@ -35,6 +36,7 @@ from tests.rahf.conftest import TINY
 from tests.tiny import photo, tiny_pipeline
 from tools.space import free_port, wait_for
 from ui.animate.service import AnimationService
+from ui.photos import Photo
 from ui.zerogpu import GpuCost, borrowed, gpu_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,23 +161,23 @@ def test_durations_follow_what_is_asked_for(service: AnimationService, tmp_path:
     path = tmp_path / "photo.png"
     photo(96, 64).save(path)
     volume = service.motion(str(path), MotionOptions(steps=1))
-    small, large = photo_tensor(96, 64), photo_tensor(960, 640)
+    small, large = photo_of(96, 64), photo_of(960, 640)
     asked = service.compute_seconds
-    base = asked(str(path), small, None, MotionOptions(), RenderOptions(), "target", "more")
-    assert base == asked(str(path), small, None, MotionOptions(), RenderOptions())
-    assert asked(str(path), small, volume, MotionOptions(), RenderOptions()) <= base
-    assert asked(str(path), small, None, MotionOptions(steps=250), RenderOptions()) > base
-    assert asked(str(path), small, None, MotionOptions(), RenderOptions(frames=900)) > base
-    assert asked(str(path), large, None, MotionOptions(), RenderOptions()) > base
+    base = asked(small, None, MotionOptions(), RenderOptions(), "target", "more")
+    assert base == asked(small, None, MotionOptions(), RenderOptions())
+    assert asked(small, volume, MotionOptions(), RenderOptions()) <= base
+    assert asked(small, None, MotionOptions(steps=250), RenderOptions()) > base
+    assert asked(small, None, MotionOptions(), RenderOptions(frames=900)) > base
+    assert asked(large, None, MotionOptions(), RenderOptions()) > base
     response = Response((Gesture((0.5, 0.5), (0.1, 0.0)),))
-    unknown = service.respond_seconds(large, (str(path), MotionOptions(steps=100)), response, "target")
+    unknown = service.respond_seconds(large, (large, MotionOptions(steps=100)), response, "target")
     assert (
         unknown > service.respond_seconds(large, volume, response) >= service.respond_seconds(small, volume, response)
     )
 
 
-def photo_tensor(width: int, height: int) -> Any:
-    return torch.zeros(3, height, width)
+def photo_of(width: int, height: int) -> Photo:
+    return Photo("digest", (width, height), np.zeros((height, width, 3), np.uint8))
 
 
 def test_the_margin_is_in_the_duration() -> None:
@@ -186,7 +188,7 @@ def test_the_margin_is_in_the_duration() -> None:
 
 
 def test_no_click_of_the_page_asks_for_more_than_two_minutes(service: AnimationService) -> None:
-    longest = service.compute_seconds("", photo_tensor(1024, 1024), None, MotionOptions(steps=50), RenderOptions(600))
+    longest = service.compute_seconds(photo_of(1024, 1024), None, MotionOptions(steps=50), RenderOptions(600))
     assert longest <= 120
 
 

@@ -35,7 +35,7 @@ from rahf.model.loading import KIND as RAHF  # noqa: E402
 from tests.tiny import tiny_pipeline  # noqa: E402
 from ui.feedback.service import FeedbackService  # noqa: E402
 from ui.animate.service import AnimationService  # noqa: E402
-from ui.weights_menu import chosen_service  # noqa: E402
+from ui.weights_menu import ChosenService  # noqa: E402
 
 
 def into_memory(callback: Callable[[int], Any] | None = None) -> None:
@@ -70,8 +70,8 @@ def main() -> None:
     pipeline = tiny_pipeline().to("cuda")
     if pipeline.device.type != "cuda":
         raise RuntimeError("the platform's emulation of CUDA is not at work")
-    motion = chosen_service(AnimationService(pipeline, "tiny"), GID, "cuda")
-    feedback = chosen_service(FeedbackService.load("embedded", "cuda"), RAHF, "cuda")
+    motion = ChosenService(AnimationService(pipeline, "tiny"), GID, "cuda")
+    feedback = ChosenService(FeedbackService.load("embedded", "cuda"), RAHF, "cuda")
     if feedback.predictor is None or feedback.predictor.model.device.type != "cuda":
         raise RuntimeError(f"the feedback model is not placed: {feedback.problem}")
     launch(create_demo(motion, feedback), server_name="127.0.0.1", server_port=port, quiet=True)

@@ -4,74 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
 
-import gradio as gr
 import torch
-from torch import Tensor
 
 from gid.diffusion.pipeline import GIDPipeline, load_pipeline
 from gid.jobs import predict_motion, prepare_rendering, write_animation
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo
 from gid.poking.responses import Response, write_response
+from ui.memory import Recent
+from ui.photos import Photo, Source, open_photo, photo_hash
+from ui.progress import Progress, part, silent
 from ui.uploads import results_folder
 from ui.weights_names import shown
 from ui.zerogpu import gpu_seconds, on_gpu
 
 logger = logging.getLogger(__name__)
-# A known motion, or the file of a photo and how to predict it.
-Motion = SpectralVolume | tuple[str, MotionOptions]
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
+RESPONSE_SIDE = 512  # of the videos of pokes
+RENDERING = "Rendering frame {done} of {total}"
 
-class Recent(Generic[Key, Value]):
-    """The ``size`` most recently used values; safe to use from several threads."""
-
-    def __init__(self, size: int, dropped: Callable[[Value], None] | None = None) -> None:
-        self._size = size
-        self._dropped = dropped
-        self._values: OrderedDict[Key, Value] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> Value | None:
-        """The value, which counts as used now, or None."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: Key, value: Value) -> None:
-        """Remember the value and forget the one used longest ago when there are too many."""
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            forgotten = [self._values.popitem(last=False)[1] for _ in range(len(self._values) - self._size)]
-        for old in forgotten:
-            if self._dropped is not None:
-                self._dropped(old)
+# A known motion, or a photo and how to predict its motion.
+Motion = SpectralVolume | tuple[Photo, MotionOptions]
 
 
 @dataclass(frozen=True)
 class MotionKey:
-    """What a predicted motion depends on."""
+    """What a predicted motion depends on; ``weights`` stands for the loaded ones, whatever their name."""
 
     photo: str  # sha256 of the file
     options: MotionOptions
     weights: str
-
-
-def photo_hash(path: str | Path) -> str:
-    """The sha256 of a file, which stands for the photo in the caches."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class AnimationService:
@@ -83,7 +50,7 @@ class AnimationService:
 
     Args:
         pipeline: the loaded models.
-        weights: the name shown to visitors, and part of the cache key.
+        weights: the name shown to visitors.
         motions: how many motions to remember; one takes about 2 MB.
         videos: how many rendered videos to keep on disk.
     """
@@ -91,11 +58,13 @@ class AnimationService:
     def __init__(self, pipeline: GIDPipeline, weights: str, motions: int = 32, videos: int = 64) -> None:
         self.pipeline = pipeline
         self.weights = weights
+        self._identity = secrets.token_hex(8)  # two folders of weights may be shown by one name
         self._folder = results_folder("gid-")
         self._motions: Recent[MotionKey, SpectralVolume] = Recent(motions)
         self._videos: Recent[tuple[MotionKey, RenderOptions], Path] = Recent(
             videos, lambda path: path.unlink(missing_ok=True)
         )
+        self._motion_files: Recent[MotionKey, Path] = Recent(motions, lambda path: path.unlink(missing_ok=True))
         self._flops = step_flops(pipeline)
         self._compute = on_gpu(self.compute_seconds)(self._compute_here)
         self._predict = on_gpu(self.predict_seconds)(self._predict_here)
@@ -108,7 +77,9 @@ class AnimationService:
 
     def beside(self, weights: str, device: str) -> AnimationService:
         """The same service with other weights and a memory of its own. Raises ValueError if there are none."""
-        return self.load(weights, device)
+        service = self.load(weights, device)
+        service._folder = self._folder  # results outlive the weights that made them
+        return service
 
     @property
     def notice(self) -> str:
@@ -120,31 +91,36 @@ class AnimationService:
         """Where results are written; it goes with the service."""
         return Path(self._folder.name)
 
-    def key(self, source: str, options: MotionOptions) -> MotionKey:
-        """The cache key of a photo's motion."""
-        return MotionKey(photo_hash(source), options, self.weights)
+    def current(self) -> AnimationService:
+        """Itself: a service is its own only choice, see :class:`ui.weights_menu.ChosenService`."""
+        return self
 
-    def known_motion(self, source: str, options: MotionOptions) -> SpectralVolume | None:
+    def key(self, source: Source, options: MotionOptions) -> MotionKey:
+        """The cache key of a photo's motion."""
+        return MotionKey(photo_hash(source), options, self._identity)
+
+    def known_motion(self, source: Source, options: MotionOptions) -> SpectralVolume | None:
         """The motion if it is still remembered, else None; never computes anything."""
         return self._motions.get(self.key(source, options))
 
-    def animate(self, source: str, motion: MotionOptions, render: RenderOptions) -> Iterator[SpectralVolume | Path]:
+    def animate(
+        self, source: Source, motion: MotionOptions, render: RenderOptions, progress: Progress = silent
+    ) -> Iterator[SpectralVolume | Path]:
         """Yield the motion as soon as it is known, then the path of the video.
 
         Raises:
             ValueError: if the file is not a usable photo.
         """
-        key = self.key(source, motion)
-        photo = load_photo(source, max_side=render.size)
+        photo = open_photo(source, render.size)
+        key = self.key(photo, motion)
         known = self._motions.get(key)
         video = self._videos.get((key, render))
         if known is not None and video is not None:
             yield known
             yield video
             return
-        name = hashlib.sha256(repr((key, render)).encode()).hexdigest()[:16]
-        target = str(self.folder / f"animation-{name}.mp4")
-        for result in self._compute(source, photo, known, motion, render, target):
+        target = str(self.folder / f"animation-{_short((key, render))}.mp4")
+        for result in self._compute(photo, known, motion, render, target, progress):
             if isinstance(result, SpectralVolume):
                 self._motions.put(key, result)
                 yield result
@@ -152,111 +128,114 @@ class AnimationService:
                 self._videos.put((key, render), Path(result))
                 yield Path(result)
 
-    def motion(self, source: str, options: MotionOptions) -> SpectralVolume:
+    def motion(self, source: Source, options: MotionOptions, progress: Progress = silent) -> SpectralVolume:
         """The motion of a photo alone, predicted or remembered.
 
         Raises:
             ValueError: if the file is not a usable photo.
         """
-        key = self.key(source, options)
+        photo = open_photo(source)  # a bad photo is told before a GPU is borrowed
+        key = self.key(photo, options)
         known = self._motions.get(key)
         if known is None:
-            load_photo(source, max_side=64)  # a bad photo is told before a GPU is borrowed
-            known = self._predict(source, options)
+            known = self._predict(photo, options, progress)
             self._motions.put(key, known)
         return known
 
-    def remember_motion(self, source: str, options: MotionOptions, volume: SpectralVolume) -> None:
+    def remember_motion(self, source: Source, options: MotionOptions, volume: SpectralVolume) -> None:
         """Keep a motion that somebody else computed with ``predict_motion``."""
         self._motions.put(self.key(source, options), volume)
 
-    def motion_file(self, source: str, options: MotionOptions) -> Path:
+    def motion_file(self, source: Source, options: MotionOptions) -> Path:
         """Write the remembered motion as a motion file and return its path."""
-        volume = self.motion(source, options)
-        path = self.folder / f"motion-{photo_hash(source)[:12]}-seed{options.seed}.safetensors"
-        volume.save(path, torch.float16)
+        photo = open_photo(source)
+        key, volume = self.key(photo, options), self.motion(photo, options)
+        path = self.folder / f"motion-{_short(key)}-seed{options.seed}.safetensors"
+        if self._motion_files.get(key) is None:
+            volume.save(path, torch.float16)
+            self._motion_files.put(key, path)
         return path
 
-    def respond(self, photo: Tensor, motion: Motion, response: Response, target: str) -> tuple[SpectralVolume, str]:
+    def respond(
+        self, photo: Photo, motion: Motion, response: Response, target: str, progress: Progress = silent
+    ) -> tuple[SpectralVolume, str]:
         """Render how a photo answers into the file ``target``; its motion comes along, predicted unless given.
 
-        Here, and not where it is asked for, because a GPU process knows only the models this service was made with.
+        A motion that is given is smoothed for the hand already. Here, and not where it is asked for, because a GPU
+        process knows only the models this service was made with.
         """
-        return self._respond(photo, motion, response, target)
+        return self._respond(photo, motion, response, target, progress)
 
     # -- what wants a GPU: arguments and results can be pickled and live on the CPU ------------------------------------
 
     def compute_seconds(
-        self,
-        source: str,
-        photo: Tensor,
-        known: SpectralVolume | None,
-        motion: MotionOptions,
-        render: RenderOptions,
-        *_: object,
+        self, photo: Photo, known: SpectralVolume | None, motion: MotionOptions, render: RenderOptions, *_: object
     ) -> int:
         """How long to borrow a GPU for one click: diffusion unless the motion is known, and rendering."""
         steps = 0 if known is not None else motion.steps
-        return gpu_seconds(steps, self._flops, render.frames, photo.shape[-1] * photo.shape[-2])
+        return gpu_seconds(steps, self._flops, render.frames, _pixels(photo, render.size))
 
-    def respond_seconds(self, photo: Tensor, motion: Motion, response: Response, *_: object) -> int:
+    def respond_seconds(self, photo: Photo, motion: Motion, response: Response, *_: object) -> int:
         """How long to borrow a GPU for a video of an answer."""
         steps = 0 if isinstance(motion, SpectralVolume) else motion[1].steps
-        frames, pixels = round(response.seconds * response.fps), photo.shape[-1] * photo.shape[-2]
-        return gpu_seconds(steps, self._flops, frames, pixels)
+        frames = round(response.seconds * response.fps)
+        return gpu_seconds(steps, self._flops, frames, _pixels(photo, RESPONSE_SIDE))
 
-    def predict_seconds(self, source: str, motion: MotionOptions, *_: object) -> int:
+    def predict_seconds(self, photo: Photo, motion: MotionOptions, *_: object) -> int:
         """How long to borrow a GPU for a motion alone."""
         return gpu_seconds(motion.steps, self._flops)
 
     def _compute_here(
         self,
-        source: str,
-        photo: Tensor,
+        photo: Photo,
         known: SpectralVolume | None,
         motion: MotionOptions,
         render: RenderOptions,
         target: str,
+        progress: Progress = silent,
     ) -> Iterator[SpectralVolume | str]:
         """The motion as soon as it is known, then the path of the video: a generator, so that both are seen early."""
-        volume = known if known is not None else self._predict_here(source, motion, share=0.4)
+        volume = known if known is not None else self._predict_here(photo, motion, progress, share=0.4)
         yield volume
-        show, start = gr.Progress(), 0.4 if known is None else 0.02
-
-        def rendered(done: int, total: int) -> None:
-            show(start + (1 - start) * done / total, desc=f"Rendering frame {done} of {total}")
-
-        show(start, desc="Rendering")
-        write_animation(target, photo.to(self.pipeline.device), volume, self.pipeline.renderer, render, rendered)
+        start = 0.4 if known is None else 0.02
+        progress(start, "Rendering")
+        frames, pixels = part(progress, start, 1, RENDERING), photo.at(render.size)
+        write_animation(target, pixels.to(self.pipeline.device), volume, self.pipeline.renderer, render, frames)
         yield target
 
     def _respond_here(
-        self, photo: Tensor, motion: Motion, response: Response, target: str
+        self, photo: Photo, motion: Motion, response: Response, target: str, progress: Progress = silent
     ) -> tuple[SpectralVolume, str]:
         """Motion and rendering in one call, so that one click borrows a GPU once."""
-        start = 0.02 if isinstance(motion, SpectralVolume) else 0.4
-        volume = motion if isinstance(motion, SpectralVolume) else self._predict_here(*motion, share=start)
-        show = gr.Progress()
-
-        def rendered(done: int, total: int) -> None:
-            show(start + (1 - start) * done / total, desc=f"Rendering frame {done} of {total}")
-
-        show(start, desc="Rendering")
-        renderer, device = self.pipeline.renderer, self.pipeline.device
-        write_response(target, photo.to(device), volume, renderer, response, rendered)
+        known = isinstance(motion, SpectralVolume)
+        start = 0.02 if known else 0.4
+        volume = motion if isinstance(motion, SpectralVolume) else self._predict_here(*motion, progress, share=start)
+        progress(start, "Rendering")
+        frames, pixels = part(progress, start, 1, RENDERING), photo.at(RESPONSE_SIDE).to(self.pipeline.device)
+        write_response(target, pixels, volume, self.pipeline.renderer, response, frames, smoothed=known)
         return volume, target
 
-    def _predict_here(self, source: str, motion: MotionOptions, share: float = 1.0) -> SpectralVolume:
+    def _predict_here(
+        self, photo: Photo, motion: MotionOptions, progress: Progress = silent, share: float = 1.0
+    ) -> SpectralVolume:
         """The motion of a photo; ``share`` of the progress bar is its own."""
-        show = gr.Progress()
-        show(0.02, desc="Reading the photo")
+        progress(0.02, "Reading the photo")
         prepare_rendering(self.pipeline)
-
-        def stepped(step: int, total: int) -> None:
-            show(0.05 + (share - 0.05) * step / total, desc=f"Imagining the motion, step {step} of {total}")
-
-        volume = predict_motion(self.pipeline, source, motion, stepped)
+        steps = part(progress, 0.05, share, "Imagining the motion, step {done} of {total}")
+        volume = predict_motion(self.pipeline, photo.pixels, motion, steps)
         return replace(volume, model=volume.model or self.weights)
+
+
+def _short(key: object) -> str:
+    """A name for files of a key, which tells it from all others."""
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+
+
+def _pixels(photo: Photo, side: int) -> int:
+    """How many pixels a frame has whose longer side is at most ``side``."""
+    height, width = photo.pixels.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    return round(height * scale) * round(width * scale)
 
 
 def step_flops(pipeline: GIDPipeline) -> float:

@@ -5,26 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+from gradio.data_classes import FileData
 
 from rahf.feedback import THRESHOLD
 from rahf.model.config import HEATMAPS, SCORES
+from ui import values
+from ui.endpoints import offer
 from ui.errors import explained
 from ui.feedback.results import Thresholds
 from ui.feedback.service import MOST_PICTURES, FeedbackService
-from ui.photo_input import PhotoInput, PicturesInput
+from ui.progress import show
+from ui.weights_menu import Choice
 
 FAILED = "There is no feedback"
 NO_PICTURE = "There is no picture yet. Upload one, paste one, or click an example below."
+MOST_WEIGHT = 1000
 NO_PICTURES = f"Give 2 to {MOST_PICTURES} pictures that were made from one prompt."
 
 
-def build_endpoints(service: FeedbackService, picture: PhotoInput, prompt: gr.Textbox) -> None:
-    """Offer `/feedback` and `/rank`; the first takes the picture and the prompt of the page."""
+def build_endpoints(choice: Choice[FeedbackService]) -> None:
+    """Offer `/feedback` and `/rank`."""
+    _feedback(choice)
+    _rank(choice)
 
+
+def _feedback(choice: Choice[FeedbackService]) -> None:
     def feedback(
-        image: str | None, prompt: str, threshold: float, word_threshold: float
-    ) -> tuple[dict[str, Any], str, str, str]:
+        image: FileData,
+        prompt: str,
+        threshold: float = THRESHOLD,
+        word_threshold: float = choice.current().word_threshold,
+    ) -> tuple[dict[str, Any], FileData, FileData, FileData]:
         """Say where a generated picture is wrong, how good it is, and which words of its prompt it does not show.
 
         Args:
@@ -37,23 +48,27 @@ def build_endpoints(service: FeedbackService, picture: PhotoInput, prompt: gr.Te
             Scores, words and regions as JSON, the report as a picture, and the implausibility and the misalignment
             heatmap as grey pictures in which white means 1.
         """
-        if image is None:
-            raise gr.Error(NO_PICTURE, title=FAILED, print_exception=False)
         with explained(FAILED):
-            found = service.examine(image, prompt or "")
-            maps = [str(service.map_file(found, name)) for name in HEATMAPS]
-            report = str(service.report_file([found], "report"))
-            return found.to_dict(Thresholds(threshold, word_threshold)), report, maps[0], maps[1]
+            thresholds, said = _thresholds(threshold, word_threshold), values.text("prompt", prompt)
+            service, path = choice.current(), values.upload(image, NO_PICTURE)
+            found = service.examine(path, said, show)
+            files = [service.report_file([found], "report"), *(service.map_file(found, name) for name in HEATMAPS)]
+            report, *maps = (FileData(path=str(path)) for path in files)
+            return found.to_dict(thresholds), report, maps[0], maps[1]
 
+    offer(feedback, "feedback", "feedback")
+
+
+def _rank(choice: Choice[FeedbackService]) -> None:
     def rank(
-        images: list[str] | None,
+        images: list[FileData],
         prompt: str,
-        plausibility: float,
-        alignment: float,
-        aesthetics: float,
-        overall: float,
-        threshold: float,
-        word_threshold: float,
+        plausibility: float = 1,
+        alignment: float = 1,
+        aesthetics: float = 1,
+        overall: float = 1,
+        threshold: float = THRESHOLD,
+        word_threshold: float = choice.current().word_threshold,
     ) -> list[dict[str, Any]]:
         """Rank several pictures that were made from one prompt, best first, with what speaks against each.
 
@@ -70,30 +85,36 @@ def build_endpoints(service: FeedbackService, picture: PhotoInput, prompt: gr.Te
         Returns:
             For each picture, best first: file, place, value (the weighted mean of its scores), scores, words, regions.
         """
-        if not images or len(images) < 2:
-            raise gr.Error(NO_PICTURES, title=FAILED, print_exception=False)
         with explained(FAILED):
-            weights = dict(zip(SCORES, (plausibility, alignment, aesthetics, overall), strict=True))
-            found, titles = service.examine_all(images, prompt or ""), [Path(path).name for path in images]
-            order = service.rank(found, titles, weights, Thresholds(threshold, word_threshold))
+            thresholds, said = _thresholds(threshold, word_threshold), values.text("prompt", prompt)
+            given = zip(SCORES, (plausibility, alignment, aesthetics, overall), strict=True)
+            weights = {name: _weight(name, value) for name, value in given}
+            paths = _paths(images)
+            service = choice.current()
+            found = service.examine_all(paths, said, show)
+            order = service.rank(found, [Path(path).name for path in paths], weights, thresholds)
             return [item.to_dict() for item in order]
 
-    def number(label: str, value: float, most: float | None = 1) -> gr.Number:
-        return gr.Number(value, label=label, minimum=0, maximum=most, visible=False)
+    offer(rank, "rank", "feedback")
 
-    thresholds = [number("threshold", THRESHOLD), number("word_threshold", service.word_threshold)]
-    answers = [gr.JSON(visible=False, label="feedback")]
-    pictures = [gr.Image(visible=False, label=label, type="filepath", format="png") for label in ("report", *HEATMAPS)]
-    shared: dict[str, Any] = {"api_visibility": "public", "concurrency_id": "feedback"}
-    gr.Button(visible=False).click(
-        feedback, [picture, prompt, *thresholds], [*answers, *pictures], api_name="feedback", **shared
-    )
-    several = PicturesInput(visible=False, label="images")
-    weights = [number(name, 1, None) for name in SCORES]
-    gr.Button(visible=False).click(
-        rank,
-        [several, prompt, *weights, *thresholds],
-        gr.JSON(visible=False, label="ranking"),
-        api_name="rank",
-        **shared,
-    )
+
+def _thresholds(regions: Any, words: Any) -> Thresholds:
+    for name, value in (("threshold", regions), ("word_threshold", words)):
+        if not 0 <= values.finite(name, value) <= 1:
+            raise ValueError(f"{name} is {value:g}; it must be from 0 to 1")
+    return Thresholds(regions, words)
+
+
+def _weight(name: str, value: Any) -> float:
+    if not 0 <= values.finite(name, value) <= MOST_WEIGHT:
+        raise ValueError(f"{name} is {value:g}; it must be from 0 to {MOST_WEIGHT}")
+    return float(value)
+
+
+def _paths(images: Any) -> list[str]:
+    """2 to 12 uploaded pictures. Raises ValueError for anything else."""
+    if not isinstance(images, list | tuple) or len(images) < 2:
+        raise ValueError(NO_PICTURES)
+    if len(images) > MOST_PICTURES:  # before files are looked at
+        raise ValueError(f"there are {len(images)} pictures; at most {MOST_PICTURES} are compared at once")
+    return [values.upload(image, NO_PICTURES) for image in images]

@@ -13,25 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
-from PIL import Image
 
-from gid.photo import load_photo, to_uint8
 from rahf.feedback import Feedback, rank
 from rahf.predictor import Predictor
 from rahf.prompts import check_prompt
 from rahf.sheets import contact_sheet, report, save_heatmap
-from ui.animate.service import Recent, photo_hash
 from ui.feedback.results import Examined, Ranked, Thresholds, behind_best, reasons_of
 from ui.feedback.view import write_files
+from ui.memory import Recent
+from ui.photos import Photo, Source, open_photo, photo_hash
+from ui.progress import Progress, silent
 from ui.uploads import results_folder
 from ui.weights_names import shown
 from ui.zerogpu import on_gpu
 
 logger = logging.getLogger(__name__)
 
-WORKING_SIDE = 1024  # regions are measured at this size at most; the model itself sees less
 MOST_PICTURES = 12
 BATCH = 4
 REMEDY = (
@@ -162,11 +160,15 @@ class FeedbackService:
         """Why there are no weights, and the remedy."""
         return f"There are no rich-feedback weights here: {self.problem}. {REMEDY}"
 
-    def examine(self, source: str, prompt: str) -> Examined:
-        """Feedback on one picture. Raises ValueError for a picture or a prompt that cannot be used."""
-        return self.examine_all([source], prompt)[0]
+    def current(self) -> FeedbackService:
+        """Itself: a service is its own only choice, see :class:`ui.weights_menu.ChosenService`."""
+        return self
 
-    def examine_all(self, sources: Sequence[str], prompt: str) -> list[Examined]:
+    def examine(self, source: Source, prompt: str, progress: Progress = silent) -> Examined:
+        """Feedback on one picture. Raises ValueError for a picture or a prompt that cannot be used."""
+        return self.examine_all([source], prompt, progress)[0]
+
+    def examine_all(self, sources: Sequence[Source], prompt: str, progress: Progress = silent) -> list[Examined]:
         """Feedback on several pictures of one prompt, in their order; only what is not remembered is computed.
 
         Raises ValueError for a picture or a prompt that cannot be used, for too many pictures, and without weights.
@@ -180,14 +182,14 @@ class FeedbackService:
         known = {name: found for name in names if (found := self._memory.results.get(name)) is not None}
         missing = {name: source for name, source in zip(names, sources, strict=True) if name not in known}
         if missing:
-            gr.Progress()(0.05, desc="Reading the picture")
-            pictures = [to_uint8(load_photo(source, WORKING_SIDE)[None])[0] for source in missing.values()]
-            answers = self._predict(pictures, prompt)
-            for (name, source), pixels, feedback in zip(missing.items(), pictures, answers, strict=True):
-                known[name] = self._remember(name, source, pixels, feedback)
+            progress(0.05, "Reading the picture")
+            pictures = [open_photo(source) for source in missing.values()]
+            answers = self._predict([picture.pixels for picture in pictures], prompt, progress)
+            for name, picture, feedback in zip(missing, pictures, answers, strict=True):
+                known[name] = self._remember(name, picture, feedback)
         return [known[name] for name in names]
 
-    def recall(self, items: Sequence[Shown]) -> list[Examined]:
+    def recall(self, items: Sequence[Shown], progress: Progress = silent) -> list[Examined]:
         """What is on the page, by whichever weights it was found.
 
         If some of it is no longer remembered all of it is looked at again, so that one model speaks of all.
@@ -195,7 +197,9 @@ class FeedbackService:
         """
         found = [self._memory.results.get(item.key) for item in items]
         kept = [item for item in found if item is not None]
-        return kept if len(kept) == len(items) else self.examine_all([item.source for item in items], items[0].prompt)
+        if len(kept) == len(items):
+            return kept
+        return self.examine_all([item.source for item in items], items[0].prompt, progress)
 
     def rank(
         self,
@@ -244,7 +248,7 @@ class FeedbackService:
             self._memory.documents.put(key, known)
         return known
 
-    def _key(self, source: str, prompt: str) -> str:
+    def _key(self, source: Source, prompt: str) -> str:
         """Stands for a picture's content with a prompt, under these weights."""
         return hashlib.sha256("\0".join((photo_hash(source), self._identity, prompt)).encode()).hexdigest()[:24]
 
@@ -253,29 +257,21 @@ class FeedbackService:
             raise ValueError(self.missing)
         return self.predictor
 
-    def _remember(self, name: str, source: str, pixels: np.ndarray, feedback: Feedback) -> Examined:
-        picture, maps = write_files(pixels, feedback, self._memory.place())
-        found = Examined(name, pixels, _file_size(source), feedback, picture, maps)
+    def _remember(self, name: str, photo: Photo, feedback: Feedback) -> Examined:
+        picture, maps = write_files(photo.pixels, feedback, self._memory.place())
+        found = Examined(name, photo.pixels, photo.file_size, feedback, picture, maps)
         self._memory.results.put(name, found)
         return found
 
-    def _predict_here(self, pictures: Sequence[np.ndarray], prompt: str) -> list[Feedback]:
+    def _predict_here(self, pictures: Sequence[np.ndarray], prompt: str, progress: Progress = silent) -> list[Feedback]:
         """The one part that wants a GPU; arguments and results can be pickled and live on the CPU."""
-        show = gr.Progress()
         predictor = self._ready()
         found: list[Feedback] = []
         for start in range(0, len(pictures), BATCH):
-            show(0.1 + 0.85 * start / len(pictures), desc=f"Looking at picture {start + 1} of {len(pictures)}")
+            progress(0.1 + 0.85 * start / len(pictures), f"Looking at picture {start + 1} of {len(pictures)}")
             part = list(pictures[start : start + BATCH])
             found += predictor.predict_batch(part, [prompt] * len(part))
         return found
-
-
-def _file_size(source: str) -> tuple[int, int]:
-    """(width, height) of a picture that is known to be one, turned upright."""
-    with Image.open(source) as image:
-        sideways = image.getexif().get(274, 1) >= 5
-        return (image.height, image.width) if sideways else image.size
 
 
 def _forget(path: Path) -> None:

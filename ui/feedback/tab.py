@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from rahf.model.config import SCORES
-from ui.errors import explained
-from ui.feedback.api import FAILED, NO_PICTURE, NO_PICTURES, build_endpoints
-from ui.feedback.results import Examined, Thresholds
-from ui.feedback.service import MOST_PICTURES, FeedbackService, Shown
+from ui.feedback.api import build_endpoints
+from ui.feedback.events import ManyEvents, OneEvents, Results, note_of
+from ui.feedback.results import Thresholds
+from ui.feedback.service import MOST_PICTURES, FeedbackService
 from ui.feedback.view import FeedbackView
 from ui.photo_input import PhotoInput
-from ui.weights_menu import build_weights_menu
+from ui.weights_menu import Choice, build_weights_menu
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # On a phone the result is below the button; where its picture is in sight already, nothing moves.
@@ -36,45 +35,29 @@ AGAIN: dict[str, Any] = {
 ABOUT = "Where is a generated picture wrong, how good is it, and which words of its prompt does it not show?"
 
 
-@dataclass(frozen=True)
-class _Results:
-    """What a result fills. ``shown``: what stands on the page, as `Shown`; ``thresholds``: what the sliders say."""
-
-    view: FeedbackView
-    json_file: gr.DownloadButton
-    report_file: gr.DownloadButton
-    note: gr.HTML
-    shown: gr.State
-    thresholds: gr.State
-
-    def outputs(self) -> list[Any]:
-        return list(vars(self).values())
-
-    def cleared(self) -> dict[Any, Any]:
-        buttons = {button: gr.DownloadButton(interactive=False) for button in (self.json_file, self.report_file)}
-        return {self.view: None, self.shown: [], **buttons}
-
-
-def build_feedback_tab(service: FeedbackService) -> None:
-    """Lay out the tab inside the current ``gr.Blocks`` and wire it to the service."""
+def build_feedback_tab(choice: Choice[FeedbackService]) -> None:
+    """Lay out the tab inside the current ``gr.Blocks`` and wire it to the service of each visit."""
     gr.Markdown(ABOUT, elem_classes="quiet")
+    service = choice.current()
     problem = gr.HTML(_problem(service), visible=service.predictor is None, elem_id="feedback-problem")
     with gr.Tabs():
         with gr.Tab("One picture", id="feedback-one"):
-            picture, prompt = _one(service)
+            _one(choice)
         with gr.Tab("Compare pictures", id="feedback-many"):
-            _many(service)
+            _many(choice)
     with gr.Accordion("Advanced", open=False, visible=False) as advanced:
-        menu = build_weights_menu(service, "feedback")
+        menu = build_weights_menu(choice, "feedback")
     if menu is not None:
         advanced.visible = True
-        menu.change(
-            lambda: gr.HTML(visible=service.predictor is None), None, problem, queue=False, api_visibility="private"
-        )
-    build_endpoints(service, picture, prompt)
+
+        def still_missing() -> gr.HTML:
+            return gr.HTML(visible=choice.current().predictor is None)
+
+        menu.change(still_missing, None, problem, queue=False, api_visibility="private")
+    build_endpoints(choice)
 
 
-def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
+def _one(choice: Choice[FeedbackService]) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300, scale=2):
             picture = PhotoInput(
@@ -90,49 +73,22 @@ def _one(service: FeedbackService) -> tuple[PhotoInput, gr.Textbox]:
             press = gr.Button("Give feedback", variant="primary", size="lg", elem_id="feedback-button")
             shelf = gr.Column()
         with gr.Column(min_width=320, scale=3):
-            results = _results(service, "one")
-
-    def run(
-        source: str | None,
-        text: str,
-        thresholds: Thresholds,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[dict[Any, Any]]:
-        if source is None:
-            raise gr.Error(NO_PICTURE, title=FAILED, print_exception=False)
-        with explained(FAILED):
-            progress(0.02, desc="Starting")
-            found = service.examine(source, text or "")
-            shown = [Shown("", found.key, source, text or "")]
-            yield {results.view: [found.item(thresholds)], results.shown: shown, results.note: _note(service)}
-            yield _files(service, results, [found], found.to_dict(thresholds))
-
-    def tell_again(event: gr.EventData, shown: Sequence[Shown]) -> Iterator[dict[Any, Any]]:
-        """The sliders have moved: the same feedback, with reasons that fit them."""
-        if not shown:
-            yield {results.shown: gr.skip()}
-            return
-        with explained(FAILED):
-            thresholds = Thresholds.read(event._data)
-            (found,) = service.recall(shown)
-            yield {results.view: [found.item(thresholds)], results.thresholds: thresholds}
-            yield _files(service, results, [found], found.to_dict(thresholds))
-
+            results = _results(choice, "one")
+    events = OneEvents(choice, results)
     inputs, outputs = [picture, prompt, results.thresholds], results.outputs()
     shared: dict[str, Any] = _shared(results)
     press.click(None, js=INTO_VIEW.format("#feedback-view-one"), api_visibility="private")
-    press.click(run, inputs, outputs, **shared)
-    prompt.submit(run, inputs, outputs, **shared)
-    results.view.settle(tell_again, results.shown, outputs, **AGAIN)
+    press.click(events.run, inputs, outputs, **shared)
+    prompt.submit(events.run, inputs, outputs, **shared)
+    results.view.settle(events.tell_again, results.shown, outputs, **AGAIN)
     # Not `change`: an example changes the picture too, and its result may already be there.
     picture.input(results.cleared, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
     with shelf:
         rows = [[row["files"][0], row["prompt"], row["planted"][0]] for row in _known_faults("one")]
-        _examples(rows, [picture, prompt], inputs, run, results)
-    return picture, prompt
+        _examples(rows, inputs[:2], inputs, events.run, results)
 
 
-def _many(service: FeedbackService) -> None:
+def _many(choice: Choice[FeedbackService]) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             pictures = gr.Gallery(
@@ -155,55 +111,17 @@ def _many(service: FeedbackService) -> None:
             for pair in (SCORES[:2], SCORES[2:]):
                 with gr.Row():
                     weights += [gr.Slider(0, 2, 1, step=0.1, label=name.capitalize(), min_width=140) for name in pair]
-    results = _results(service, "many")
-
-    def show(
-        shown: Sequence[Shown], found: Sequence[Examined], thresholds: Thresholds, values: Sequence[float]
-    ) -> Iterator[dict[Any, Any]]:
-        weights = dict(zip(SCORES, values, strict=True))
-        order = service.rank(found, [item.title for item in shown], weights, thresholds)
-        yield {results.view: [item.item() for item in order], results.shown: shown, results.thresholds: thresholds}
-        yield _files(service, results, [item.examined for item in order], [item.to_dict() for item in order])
-
-    def run(
-        chosen: Sequence[tuple[str, str | None]] | None,
-        text: str,
-        thresholds: Thresholds,
-        *values: float,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[dict[Any, Any]]:
-        if not chosen or len(chosen) < 2:
-            raise gr.Error(NO_PICTURES, title=FAILED, print_exception=False)
-        with explained(FAILED):
-            progress(0.02, desc="Starting")
-            paths = [path for path, _ in chosen]
-            found = service.examine_all(paths, text or "")
-            shown = [Shown(Path(path).name, one.key, path, text or "") for path, one in zip(paths, found, strict=True)]
-            yield from show(shown, found, thresholds, values)
-            yield {results.note: _note(service)}
-
-    def rank_again(shown: Sequence[Shown], thresholds: Thresholds, *values: float) -> Iterator[dict[Any, Any]]:
-        """Other weights or thresholds need no model: the feedback is remembered."""
-        if not shown:
-            yield {results.shown: gr.skip()}
-            return
-        with explained(FAILED):
-            yield from show(shown, service.recall(shown), thresholds, values)
-
-    def tell_again(event: gr.EventData, shown: Sequence[Shown], *values: float) -> Iterator[dict[Any, Any]]:
-        """The sliders have moved: the same ranking, with reasons that fit them."""
-        with explained(FAILED):
-            yield from rank_again(shown, Thresholds.read(event._data), *values)
-
+    results = _results(choice, "many")
+    events = ManyEvents(choice, results)
     inputs, outputs = [pictures, prompt, results.thresholds, *weights], results.outputs()
-    press.click(run, inputs, outputs, **_shared(results))
-    prompt.submit(run, inputs, outputs, **_shared(results))
-    results.view.settle(tell_again, [results.shown, *weights], outputs, **AGAIN)
+    press.click(events.run, inputs, outputs, **_shared(results))
+    prompt.submit(events.run, inputs, outputs, **_shared(results))
+    results.view.settle(events.tell_again, [results.shown, *weights], outputs, **AGAIN)
     for slider in weights:
-        slider.release(rank_again, [results.shown, results.thresholds, *weights], outputs, **AGAIN)
+        slider.release(events.rank_again, [results.shown, results.thresholds, *weights], outputs, **AGAIN)
     with shelf:
         rows = [[row["files"], row["prompt"], _numbered(row["planted"])] for row in _known_faults("many")]
-        _examples(rows, [pictures, prompt], inputs, run, results)
+        _examples(rows, inputs[:2], inputs, events.run, results)
 
 
 def _known_faults(kind: str) -> list[dict[str, Any]]:
@@ -221,7 +139,7 @@ def _examples(
     filled: list[Any],
     inputs: list[Any],
     run: Callable[..., Any],
-    results: _Results,
+    results: Results,
 ) -> None:
     """A click fills in an example and asks for feedback, which is remembered from then on."""
     planted = gr.HTML(visible=False, label="Faults")  # only a column of the table; a textbox's is cut off
@@ -242,7 +160,8 @@ def _prompt(elem_id: str) -> gr.Textbox:
     )
 
 
-def _results(service: FeedbackService, layout: Any) -> _Results:
+def _results(choice: Choice[FeedbackService], layout: Any) -> Results:
+    service = choice.current()
     view = FeedbackView(
         layout=layout,
         word_threshold=service.word_threshold,
@@ -252,23 +171,12 @@ def _results(service: FeedbackService, layout: Any) -> _Results:
     with gr.Row(elem_classes="downloads"):
         json_file = gr.DownloadButton("Save as JSON", interactive=False, size="md", min_width=140)
         report_file = gr.DownloadButton("Save the report", interactive=False, size="md", min_width=140)
-    note = gr.HTML(_note(service), elem_classes="quiet", elem_id=f"feedback-note-{layout}")
-    return _Results(view, json_file, report_file, note, gr.State([]), gr.State(Thresholds()))
+    note = gr.HTML(note_of(service), elem_classes="quiet", elem_id=f"feedback-note-{layout}")
+    return Results(view, json_file, report_file, note, gr.State([]), gr.State(Thresholds()))
 
 
-def _files(service: FeedbackService, results: _Results, found: Sequence[Examined], values: Any) -> dict[Any, Any]:
-    return {
-        results.json_file: gr.DownloadButton(value=str(service.json_file(values, "feedback")), interactive=True),
-        results.report_file: gr.DownloadButton(value=str(service.report_file(found, "feedback")), interactive=True),
-    }
-
-
-def _shared(results: _Results) -> dict[str, Any]:
+def _shared(results: Results) -> dict[str, Any]:
     return {"api_visibility": "private", "concurrency_id": "feedback", "show_progress_on": results.view}
-
-
-def _note(service: FeedbackService) -> str:
-    return f'<p class="quiet">{html.escape(service.note)}</p>'
 
 
 def _problem(service: FeedbackService) -> str:

@@ -8,56 +8,63 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
+from foundation.files import write_text
 from gid.limits import MotionOptions
 from gid.motion.coherence import handled
 from gid.motion.flow import extract
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo, to_uint8
+from gid.photo import to_uint8
 from gid.poking.page import export_page
 from gid.poking.responses import Response, first_frame
 from gid.poking.simulation import Gesture, Knobs
-from ui.animate.service import AnimationService, Recent, photo_hash
+from ui.animate.service import RESPONSE_SIDE, AnimationService, MotionKey
+from ui.memory import Recent
+from ui.photos import SIDE, Photo, Source, open_photo, photo_hash
 from ui.poke.canvas import CanvasFiles, prepare_canvas
+from ui.progress import Progress, silent
+from ui.weights_menu import Choice
 
-CANVAS_PHOTO_SIDE = 1024
-VIDEO_SIDE = 512
 FORGOTTEN = "This photo's motion is no longer remembered. Press the button under the photo once more."
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A photo that can be poked: (H, W, 3) uint8, its motion, and the files of the canvas and of the page."""
+    """A photo that can be poked, its motion smoothed for the hand, and the files of the canvas and of the page."""
 
-    photo: np.ndarray
+    photo: Photo
     volume: SpectralVolume
     files: CanvasFiles
     page: Path
 
 
 class PokeService:
-    """Subjects by the canvas's key, on top of the service that knows motions. One instance serves every visitor."""
+    """Subjects by the canvas's key, on top of the service that knows motions. One instance serves every visitor.
 
-    def __init__(self, animation: AnimationService, subjects: int = 16, videos: int = 64) -> None:
+    A photo's sparse system is solved once for its options and weights; canvas, page and videos share the result.
+    """
+
+    def __init__(self, animation: Choice[AnimationService], subjects: int = 16, videos: int = 64) -> None:
         self._animation = animation
         self._subjects: Recent[str, Subject] = Recent(subjects, _forget)
+        self._keys: Recent[MotionKey, str] = Recent(8 * subjects)
         self._videos: Recent[str, Path] = Recent(videos, lambda path: path.unlink(missing_ok=True))
 
-    def known_photo(self, source: str, options: MotionOptions) -> str | None:
+    def known_photo(self, source: Source, options: MotionOptions) -> str | None:
         """The key of a photo whose motion is already known, made ready for the canvas; None if it would take work."""
-        volume = self._animation.known_motion(source, options)
-        return self._add(load_photo(source, CANVAS_PHOTO_SIDE), volume) if volume is not None else None
+        service = self._animation.current()
+        volume = service.known_motion(source, options)
+        return self._photo(open_photo(source), service.key(source, options), volume) if volume is not None else None
 
-    def photo(self, source: str, options: MotionOptions) -> str:
+    def photo(self, source: Source, options: MotionOptions, progress: Progress = silent) -> str:
         """The key of a photo, its motion predicted or remembered. Raises ValueError if the file is not a photo."""
-        volume = self._animation.motion(source, options)
-        return self._add(load_photo(source, CANVAS_PHOTO_SIDE), volume)
+        service, photo = self._animation.current(), open_photo(source)
+        return self._photo(photo, service.key(photo, options), service.motion(photo, options, progress))
 
     def clip(self, source: str) -> str:
         """The key of a clip's first frame with its measured motion. Raises ValueError if the clip is refused."""
-        photo = first_frame(source, CANVAS_PHOTO_SIDE)
+        pixels = to_uint8(first_frame(source, SIDE)[None])[0]
+        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+        photo = Photo(digest, (pixels.shape[1], pixels.shape[0]), pixels)
         return self._add(photo, extract(source))
 
     def subject(self, key: str) -> Subject:
@@ -67,26 +74,27 @@ class PokeService:
             raise ValueError(FORGOTTEN)
         return subject
 
-    def video(self, key: str, response: Response) -> Path:
+    def video(self, key: str, response: Response, progress: Progress = silent) -> Path:
         """A video of the subject's answer, rendered or remembered. Raises ValueError if the key is forgotten."""
-        subject = self.subject(key)
+        subject, service = self.subject(key), self._animation.current()
         name, known = self._video(key, response)
         if known is not None:
             return known
-        photo = load_photo(subject.photo, VIDEO_SIDE)
-        return self._keep(name, self._animation.respond(photo, subject.volume, response, self._target(name))[1])
+        return self._keep(
+            name, service.respond(subject.photo, subject.volume, response, self._target(name), progress)[1]
+        )
 
-    def answer(self, source: str, options: MotionOptions, response: Response) -> Path:
+    def answer(self, source: Source, options: MotionOptions, response: Response, progress: Progress = silent) -> Path:
         """A video of how a photo answers; its motion is predicted in the same breath unless it is remembered.
 
         Raises ValueError if the file is not a usable photo.
         """
-        if self._animation.known_motion(source, options) is not None:
-            return self.video(self.photo(source, options), response)
-        photo = load_photo(source, VIDEO_SIDE)
-        name, _ = self._video(f"{photo_hash(source)} {options} {self._animation.weights}", response)
-        volume, path = self._animation.respond(photo, (source, options), response, self._target(name))
-        self._animation.remember_motion(source, options, volume)
+        service, photo = self._animation.current(), open_photo(source)
+        if service.known_motion(photo, options) is not None:
+            return self.video(self.photo(photo, options), response, progress)
+        name, _ = self._video(repr(service.key(photo, options)), response)
+        volume, path = service.respond(photo, (photo, options), response, self._target(name), progress)
+        service.remember_motion(photo, options, volume)
         return self._keep(name, path)
 
     def _video(self, key: str, response: Response) -> tuple[str, Path | None]:
@@ -94,19 +102,27 @@ class PokeService:
         return name, self._videos.get(name)
 
     def _target(self, name: str) -> str:
-        return str(self._animation.folder / f"poke-{name}.mp4")
+        return str(self._animation.current().folder / f"poke-{name}.mp4")
 
     def _keep(self, name: str, path: str) -> Path:
         self._videos.put(name, Path(path))
         return Path(path)
 
-    def _add(self, photo: Tensor, volume: SpectralVolume) -> str:
-        files = prepare_canvas(photo, handled(volume, photo), self._animation.folder)
+    def _photo(self, photo: Photo, motion: MotionKey, volume: SpectralVolume) -> str:
+        """The key of a photo with its motion; solved and written only if it is not remembered."""
+        key = self._keys.get(motion)
+        if key is None or self._subjects.get(key) is None:
+            key = self._add(photo, handled(volume, photo.at(SIDE)))
+            self._keys.put(motion, key)
+        return key
+
+    def _add(self, photo: Photo, smoothed: SpectralVolume) -> str:
+        folder = self._animation.current().folder
+        files = prepare_canvas(photo.at(SIDE), smoothed, folder)
         if self._subjects.get(files.key) is None:
-            page = self._animation.folder / f"poke-{files.key}.html"
-            pixels = to_uint8(photo[None])[0]
-            page.write_text(export_page(load_photo(pixels, VIDEO_SIDE), volume), encoding="utf-8")
-            self._subjects.put(files.key, Subject(pixels, volume, files, page))
+            page = folder / f"poke-{files.key}.html"
+            write_text(page, export_page(photo.at(RESPONSE_SIDE), smoothed, smoothed=True))
+            self._subjects.put(files.key, Subject(photo, smoothed, files, page))
         return files.key
 
 

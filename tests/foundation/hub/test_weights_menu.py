@@ -105,17 +105,16 @@ def test_a_choice_belongs_to_one_visit(first: AnimationService, other: Path, tmp
     photo().save(picture)
     with visit("a"):
         assert chosen.choose(str(other)) == (str(other), "")
-        assert chosen.weights == "other"
+        assert chosen.current().weights == "other"
         assert chosen.current() is not first
-        motion = chosen.motion(str(picture), MotionOptions(steps=1))
-        assert chosen.known_motion(str(picture), MotionOptions(steps=1)) is motion
+        motion = chosen.current().motion(str(picture), MotionOptions(steps=1))
+        assert chosen.current().known_motion(str(picture), MotionOptions(steps=1)) is motion
     with visit("b"):
-        assert chosen.weights == "tiny"
-        assert chosen.known_motion(str(picture), MotionOptions(steps=1)) is None
+        assert chosen.current().weights == "tiny"
+        assert chosen.current().known_motion(str(picture), MotionOptions(steps=1)) is None
         chosen.choose(str(other))
-        assert chosen.known_motion(str(picture), MotionOptions(steps=1)) is motion
+        assert chosen.current().known_motion(str(picture), MotionOptions(steps=1)) is motion
     assert loads == [str(other)]
-    assert chosen.folder == first.folder
     with visit("a"):
         chosen.choose("tiny")
         assert chosen.current() is first
@@ -158,7 +157,7 @@ def test_weights_that_cannot_be_used_leave_the_embedded_ones(
             assert message in note
             assert "embedded weights answer instead" in note
             assert str(tmp_path) not in note
-            assert chosen.weights == "embedded"
+            assert chosen.current().weights == "embedded"
 
 
 def test_fetching_is_shown_byte_by_byte(hub: LocalHub, first: AnimationService, other: Path) -> None:
@@ -168,7 +167,7 @@ def test_fetching_is_shown_byte_by_byte(hub: LocalHub, first: AnimationService, 
     chosen: Any = ChosenService(first, GID, "cpu")
     with visit("shown"):
         used, _ = chosen.choose("someone/motion", lambda file, done, total: told.update({file: done}))
-        assert used == chosen.weights == "someone/motion"
+        assert used == chosen.current().weights == "someone/motion"
     assert told == {name: len(content) for name, content in files.items()}
 
 
@@ -228,17 +227,17 @@ def test_feedback_by_the_weights_of_the_visit(
     photo().save(picture)
     with visit("a"):
         used, note = chosen.choose("someone/feedback/small", lambda file, done, total: told.update({file: done}))
-        assert used == chosen.weights == "someone/feedback/small"
-        assert note == chosen.notice == "These weights are for non-commercial use only (CC BY-NC 4.0)."
-        mine = chosen.examine(picture, prompt).feedback
+        assert used == chosen.current().weights == "someone/feedback/small"
+        assert note == chosen.current().notice == "These weights are for non-commercial use only (CC BY-NC 4.0)."
+        mine = chosen.current().examine(picture, prompt).feedback
         assert (mine.model, mine.noncommercial, mine.word_threshold) == (used, True, 0.3)
-        assert "non-commercial" in chosen.note
+        assert "non-commercial" in chosen.current().note
     assert told == {f"small/{name}": len(content) for name, content in files.items() if name != "README.md"}
     with visit("b"):
-        yours = chosen.examine(picture, prompt).feedback
+        yours = chosen.current().examine(picture, prompt).feedback
         assert (yours.model, yours.noncommercial) == ("tiny", False)
         assert yours.scores != mine.scores
-        assert chosen.notice == ""
+        assert chosen.current().notice == ""
     direct = Predictor.from_pretrained(released, "cpu").predict(picture, prompt)
     assert mine.scores == pytest.approx(direct.scores, abs=1e-5)
 
@@ -266,8 +265,8 @@ def test_feedback_weights_that_cannot_be_used_leave_the_embedded_ones(
             assert "\n" not in note
             assert note.count("embedded weights answer instead") == 1
             assert str(tmp_path) not in note
-            assert chosen.weights == "embedded"
-            assert chosen.predictor is not None
+            assert chosen.current().weights == "embedded"
+            assert chosen.current().predictor is not None
 
 
 def test_the_app_starts_with_a_menu_for_each_library(
@@ -275,18 +274,18 @@ def test_the_app_starts_with_a_menu_for_each_library(
 ) -> None:
     monkeypatch.setenv("RAHF_WEIGHTS", str(released))
     feedback, said = start_with_menu(FeedbackService.load, RAHF, "cpu")
-    assert (feedback.weights, said) == ("released", "")
+    assert (feedback.current().weights, said) == ("released", "")
     monkeypatch.setenv("RAHF_WEIGHTS", "nobody/nothing")
     chosen: Any
     chosen, said = start_with_menu(FeedbackService.load, RAHF, "cpu")
-    assert chosen.weights == "embedded"
+    assert chosen.current().weights == "embedded"
     assert said.startswith("`nobody/nothing` ")
     assert "embedded weights answer instead" in said
     with visit("a"):
         assert chosen.choose("embedded") == ("embedded", "")
         assert chosen.current() is chosen.first
         assert chosen.choose(str(released))[0] == str(released)
-        assert (chosen.weights, chosen.folder) == ("released", chosen.first.folder)
+        assert (chosen.current().weights, chosen.current().folder) == ("released", chosen.first.folder)
 
 
 def test_on_the_platform_models_are_in_their_place_before_the_page(

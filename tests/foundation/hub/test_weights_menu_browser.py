@@ -29,7 +29,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from rahf.predictor import Predictor
     from ui.animate.service import AnimationService
     from ui.feedback.service import FeedbackService
-    from ui.weights_menu import chosen_service
+    from ui.weights_menu import ChosenService
     from ui.weights_names import fallback_note
 
     folder = tmp_path_factory.mktemp("menu")
@@ -43,11 +43,11 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name in ("GID_WEIGHTS", "RAHF_WEIGHTS", "GRADIO_SERVER_NAME"):
         patch.delenv(name, raising=False)
     patch.setattr(constants, "HF_HUB_OFFLINE", True)
-    motion = chosen_service(AnimationService(tiny_pipeline(), "embedded"), GID, "cpu")
+    motion = ChosenService(AnimationService(tiny_pipeline(), "embedded"), GID, "cpu")
     torch.manual_seed(0)
     judge = FeedbackService(Predictor(rahf_model.RAHF(TINY), name="embedded"), "embedded")
     notes = (fallback_note("nobody/nothing", "they are not there"), "")
-    demo = create_demo(motion, chosen_service(judge, RAHF, "cpu"), notes=notes)
+    demo = create_demo(motion, ChosenService(judge, RAHF, "cpu"), notes=notes)
     _, url, _ = launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield url
     demo.close()

@@ -26,8 +26,8 @@ from gid.diffusion.pipeline import load_pipeline
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
 from tests.tiny import photo, tiny_pipeline
+from ui.animate.events import note_of
 from ui.animate.service import AnimationService
-from ui.animate.tab import _note
 
 TINY = FltwrLayout((8, 16, 16, 16), 1, 4)
 WIDTH, HEIGHT = 64, 32  # of the motion in these tests; the model was trained at 256x160
@@ -236,12 +236,12 @@ def test_the_missing_licence_is_told(pipeline: FltwrPipeline, tmp_path: Path) ->
     service = AnimationService(pipeline, "folder")
     assert service.notice == pipeline.notice
     options, volume = MotionOptions(steps=1), pipeline(photo(64, 32), steps=1).volumes[0]
-    assert pipeline.notice in _note(service, options, volume, 1.0)
+    assert pipeline.notice in note_of(service, options, volume, 1.0)
     embedded = AnimationService(tiny_pipeline(), "embedded")
-    assert "plants" in _note(embedded, options, volume, 1.0)
+    assert "plants" in note_of(embedded, options, volume, 1.0)
     still = volume.magnify(1e-6)
-    assert "stands still" in _note(embedded, options, still, 1.0)
-    assert "stands still" not in _note(embedded, MotionOptions(hold_still=False), still, 1.0)
+    assert "stands still" in note_of(embedded, options, still, 1.0)
+    assert "stands still" not in note_of(embedded, MotionOptions(hold_still=False), still, 1.0)
     *_, video = service.animate(str(path), MotionOptions(steps=1), RenderOptions(frames=4))
     assert Path(str(video)).stat().st_size > 0
 
