@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gid.rendering.splatting.vectors import bicubic_4, compiled, deposit_16
+from gid.rendering.splatting.kernels import land, spread_row
+from gid.rendering.splatting.vectors import LANES, bicubic_4, compiled
 
 Array = np.ndarray[Any, Any]
 
@@ -127,46 +128,50 @@ def widened(low: Array, high: Array, width: int, wide_low: Array, wide_high: Arr
 def splat_layers(flow: Array, source: Array, margin: int, low: Array, high: Array, total: Array) -> None:
     """Splat the flow twice, softmax-weighted for the nearest and for the farthest layer, and unweighted sums.
 
-    source (H, W, 4) is importance, its weight when near, its weight when far, and unused. total (H + 4, W + 4, 16),
-    whose corner is pixel (-2, -2), gets on each pixel: near sums of flow x, y, importance and 1; the same for far;
-    importance, moving, 1. The picture goes on beyond its edges for ``margin`` pixels as it is at them.
+    source (H, W, 4) is importance, its weight when near, its weight when far, and unused. total (2, H + 4, W + 4, 8),
+    whose corner is pixel (-2, -2), gets on each pixel: near sums of flow x, y, importance and 1; the same for far; and
+    in its second half importance, moving, 1. The picture goes on beyond its edges for ``margin`` pixels as it is at
+    them.
     """
     height, width = flow.shape[1], flow.shape[2]
-    pitch = (width + 4) * 16
-    flat = total.reshape(-1)
+    window = (-2, -2, width + 4, height + 4)
+    layers, sums = total[0].reshape(-1), total[1].reshape(-1)
     for row in range(height + 4):
         y = min(max(row - 2, 0), height - 1)
         if low[y] < high[y] or (y > 0 and low[y - 1] < high[y - 1]) or (y + 1 < height and low[y + 1] < high[y + 1]):
-            total[row].fill(_ZERO)
+            total[0, row].fill(_ZERO)
+            total[1, row].fill(_ZERO)
+    most = width + 2 * margin
+    moves, shares = np.empty((2, most), np.float32), np.empty((2, most), np.float32)
+    u, v, across, down = moves[0], moves[1], shares[0], shares[1]
+    corner, ones = np.empty(most, np.int32), np.ones(most, np.float32)
+    in_layers, in_sums = np.zeros(most * LANES, np.float32), np.zeros(most * LANES, np.float32)
     for y in range(-margin, height + margin):
         sy = min(max(y, 0), height - 1)
         if low[sy] >= high[sy]:
             continue
         begin = -margin if low[sy] == 0 else low[sy]
-        end = width + margin if high[sy] == width else high[sy]
-        for x in range(begin, end):
-            sx = min(max(x, 0), width - 1)
-            u, v = flow[0, sy, sx], flow[1, sy, sx]
-            tx, ty = np.float32(x) + u, np.float32(y) + v
-            # NaN compares false, so this also drops flows that are not finite.
-            if not (
-                tx >= np.float32(-2)
-                and tx < np.float32(width + 1)
-                and ty >= np.float32(-2)
-                and ty < np.float32(height + 1)
-            ):
-                continue
-            left, top = np.floor(tx), np.floor(ty)
-            right, down = tx - left, ty - top
-            moving = _ONE if (u != _ZERO or v != _ZERO) else _ZERO
+        count = (width + margin if high[sy] == width else high[sy]) - begin
+        for i in range(count):
+            sx = min(max(begin + i, 0), width - 1)
+            u[i], v[i] = flow[0, sy, sx], flow[1, sy, sx]
+        if not land(u[:count], v[:count], begin, y, window, corner, across, down):
+            continue
+        for i in range(count):
+            sx, at = min(max(begin + i, 0), width - 1), i * LANES
             rank, near, far = source[sy, sx, 0], source[sy, sx, 1], source[sy, sx, 2]
-            shares = ((_ONE - right) * (_ONE - down), right * (_ONE - down), (_ONE - right) * down, right * down)
-            values = (u * near, v * near, rank * near, near, u * far, v * far, rank * far, far, rank, moving, _ONE)
-            deposit_16(flat, (np.int64(top) + 2) * pitch + (np.int64(left) + 2) * 16, pitch, values, shares)
+            for offset, weight in ((0, near), (4, far)):
+                in_layers[at + offset], in_layers[at + offset + 1] = u[i] * weight, v[i] * weight
+                in_layers[at + offset + 2], in_layers[at + offset + 3] = rank * weight, weight
+            in_sums[at], in_sums[at + 2] = rank, _ONE
+            in_sums[at + 1] = _ONE if (u[i] != _ZERO or v[i] != _ZERO) else _ZERO
+        spread_row(in_layers, corner[:count], across, down, ones, width + 4, layers)
+        spread_row(in_sums, corner[:count], across, down, ones, width + 4, sums)
 
 
 @compiled
-def _mirrored(index: int, size: int) -> int:
+def mirrored(index: int, size: int) -> int:
+    """The index inside 0 to size - 1 that a picture mirrored about its edge pixels shows at ``index``."""
     if size == 1:
         return 0
     period = 2 * (size - 1)
@@ -175,7 +180,8 @@ def _mirrored(index: int, size: int) -> int:
 
 
 @compiled
-def _cubic(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+def cubic_weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Weights of the four pixels about a point that lies ``t`` in [0, 1) behind the second of them."""
     a, s = _CUBIC, _ONE - t
     far = ((a * (t + _ONE) - np.float32(5) * a) * (t + _ONE) + np.float32(8) * a) * (t + _ONE) - np.float32(4) * a
     end = ((a * (s + _ONE) - np.float32(5) * a) * (s + _ONE) + np.float32(8) * a) * (s + _ONE) - np.float32(4) * a
@@ -192,7 +198,7 @@ def _look_up(wide: Array, flat: Array, pad: int, x: np.float32, y: np.float32, o
     """
     wide_height, wide_width = wide.shape[0], wide.shape[1]
     left, top = np.floor(x), np.floor(y)
-    across, down = _cubic(x - left), _cubic(y - top)
+    across, down = cubic_weights(x - left), cubic_weights(y - top)
     column, row = np.int64(left) - 1 + pad, np.int64(top) - 1 + pad
     if column >= 0 and column + 3 < wide_width and row >= 0 and row + 3 < wide_height:
         bicubic_4(out, at, flat, (row * wide_width + column) * 4, wide_width * 4, across, down)
@@ -201,9 +207,9 @@ def _look_up(wide: Array, flat: Array, pad: int, x: np.float32, y: np.float32, o
         for c in range(4):
             out[at + c] = _ZERO
         for i in range(4):
-            source_row = _mirrored(row - pad + i, height) + pad
+            source_row = mirrored(row - pad + i, height) + pad
             for j in range(4):
-                source_column = _mirrored(column - pad + j, width) + pad
+                source_column = mirrored(column - pad + j, width) + pad
                 for c in range(3):
                     out[at + c] += down[i] * across[j] * wide[source_row, source_column, c]
     for c in range(3):
@@ -211,16 +217,16 @@ def _look_up(wide: Array, flat: Array, pad: int, x: np.float32, y: np.float32, o
 
 
 @compiled
-def _landed(total: Array, ring: int, low: Array, high: Array, landed: Array) -> None:
+def _landed(sums: Array, ring: int, low: Array, high: Array, landed: Array) -> None:
     """What landed on each pixel, counted up to 1: about the given columns, and 0 beyond the picture and its ring."""
-    height, width = len(low), total.shape[1] - 4
+    height, width = len(low), sums.shape[1] - 4
     for row in range(1, height + 3):
         y = min(max(row - 2, 0), height - 1)
         above, below = max(y - 1, 0), min(y + 1, height - 1)
         first = min(low[y], low[above], low[below]) + 1
         last = max(high[y], high[above], high[below]) + 2
         for column in range(first, last + 1):
-            landed[row, column] = min(total[row, column, 10], _ONE)
+            landed[row, column] = min(sums[row, column, 2], _ONE)
         if ring == 0:
             landed[row, 1], landed[row, width + 2] = _ZERO, _ZERO
             if row == 1 or row == height + 2:
@@ -239,14 +245,14 @@ def _sum_around(maps: Array, row: int, column: int) -> np.float32:
 
 
 @compiled
-def _gathered(total: Array, y: int, x: int, ring: int, height: int, width: int, near: Array) -> None:
+def _gathered(layers: Array, y: int, x: int, ring: int, height: int, width: int, near: Array) -> None:
     """``near`` = flow x, y and importance of the nearest layer, from the pixel's whole neighbourhood."""
     near.fill(_ZERO)
     for row in range(max(y - 1, -ring), min(y + 2, height + ring)):
         for column in range(max(x - 1, -ring), min(x + 2, width + ring)):
             # Four sums lie first in every cell.
             for c in range(4):
-                near[c] += total[row + 2, column + 2, c]
+                near[c] += layers[row + 2, column + 2, c]
     scale = _ONE / near[3] if near[3] != _ZERO else _ZERO
     for c in range(3):
         near[c] *= scale
@@ -281,7 +287,8 @@ def compose(
     flat, out = wide.reshape(-1), sharp.reshape(-1)
     near, behind = np.empty(4, np.float32), np.empty(4, np.float32)
     landed = np.empty((height + 4, width + 4), np.float32)
-    _landed(total, ring, low, high, landed)
+    layers, sums = total[0], total[1]
+    _landed(sums, ring, low, high, landed)
     any_hole = any_seam = False
     for y in range(height):
         for x in range(width):
@@ -290,9 +297,9 @@ def compose(
             hole[y, x], seam[y, x], still[y, x], known[y, x] = _ZERO, _ZERO, np.uint8(1), still_known[y, x]
         rows = np.float32(3) - (_ONE if ring == 0 and (y == 0 or y == height - 1) else _ZERO)
         for x in range(low[y], high[y]):
-            cell = total[y + 2, x + 2]
-            mass = cell[10]
-            moved = flow[0, y, x] != _ZERO or flow[1, y, x] != _ZERO or cell[9] != _ZERO
+            cell, together = layers[y + 2, x + 2], sums[y + 2, x + 2]
+            mass = together[2]
+            moved = flow[0, y, x] != _ZERO or flow[1, y, x] != _ZERO or together[1] != _ZERO
             still[y, x] = np.uint8(0) if moved else np.uint8(1)
             count = np.float32(3) - (_ONE if ring == 0 and (x == 0 or x == width - 1) else _ZERO)
             density = _sum_around(landed, y + 2, x + 2) / (count * rows)
@@ -302,13 +309,13 @@ def compose(
             scale = _ONE / cell[7] if cell[7] != _ZERO else _ZERO
             far_u, far_v, far_rank = cell[4] * scale, cell[5] * scale, cell[6] * scale
             if mass < _SPARSE:
-                _gathered(total, y, x, ring, height, width, near)
+                _gathered(layers, y, x, ring, height, width, near)
                 u, v, rank = near[0], near[1], near[2]
                 far_u, far_v, far_rank = u, v, rank
             spread = rank - far_rank
             shared = _ZERO
             if spread > _THIRD:
-                area = (cell[8] - mass * far_rank) / spread
+                area = (together[0] - mass * far_rank) / spread
                 shared = smoothstep(_THIRD, _ONE, spread) * (_ONE - min(max(area, _ZERO), _ONE))
             at = (y * width + x) * 4
             if u != _ZERO or v != _ZERO:

@@ -32,7 +32,7 @@ Array = NDArray[Any]
 _MEMORY = 2**30
 _REGIONS = 8  # decoded at once
 _FILL_LEVELS = 5
-_CHANNELS = 16  # the loops take features in groups of this many
+_LANES = 8  # the loops take features in groups of this many channels
 
 
 def compiled_rendering() -> bool:
@@ -101,12 +101,11 @@ class CpuFrames:
         self.source = torch.cat(layers, 1)[0].permute(1, 2, 0).contiguous().numpy()
         self.still_known = ((-2 * importance.clamp(max=20)).exp() + 1e-8)[0, 0].contiguous().numpy()
         self.features, self.weights = self._levels(renderer, photo[None], importance)
-        self.wide_features = [level.shape[2] for level in self.features]
         self.channels = tuple(renderer.config.feature_channels)
 
     @torch.no_grad()
     def _levels(self, renderer: Renderer, photo: Tensor, importance: Tensor) -> tuple[list[Array], list[Array]]:
-        """Features (h, w, C) of every level, C filled up to whole groups, and their splatting weights (h, w)."""
+        """Features (n, h, w, 8) of every level, in groups of channels with 1 behind them, and their weights (h, w)."""
         down, right = self.padded[0] - self.height, self.padded[1] - self.width
         rank = F.pad(importance, (0, right, 0, down), mode="replicate")
         features, weights = [], []
@@ -114,8 +113,9 @@ class CpuFrames:
             rank = F.avg_pool2d(rank, 2)
             metric = splatting_metric(rank, renderer.metric_scale)
             weights.append((metric - metric.amax()).clamp(min=-50).exp()[0, 0].contiguous().numpy())
-            full = F.pad(level[0].permute(1, 2, 0), (0, -level.shape[1] % _CHANNELS))
-            features.append(full.contiguous().numpy())
+            channels = torch.cat([level[0], torch.ones_like(level[0, :1])])
+            groups = F.pad(channels, (0, 0, 0, 0, 0, -len(channels) % _LANES)).unflatten(0, (-1, _LANES))
+            features.append(groups.permute(0, 2, 3, 1).contiguous().numpy())
         return features, weights
 
     @property
@@ -157,7 +157,7 @@ class CpuFrames:
         k.widened(outer_low, outer_high, width, low, high)
         k.widened(low, high, width, outer_low, outer_high)
         margin = int(np.ceil(min(k.edge_inflow(flow), LARGEST_MARGIN)))
-        total = np.empty((height + 4, width + 4, 16), np.float32)
+        total = np.empty((2, height + 4, width + 4, _LANES), np.float32)
         k.splat_layers(flow, self.source, margin, outer_low, outer_high, total)
         sharp = np.empty((height, width, 4), np.float32)
         hole, seam, known, gate = (np.empty((height, width), np.float32) for _ in range(4))
@@ -195,18 +195,17 @@ class CpuFrames:
         result = []
         for level, (features, weight) in enumerate(zip(self.features, self.weights, strict=True)):
             scale = 2 ** (level + 1)
-            height, width, channels = features.shape
+            groups, height, width, _ = features.shape
             coarse = np.empty((2, height, width), np.float32)
             self.mending.halved_flow(flow, coarse)
             flow = coarse
             mask = np.empty((height + 2, width + 2), np.uint8)
             self.mending.mark(regions, scale, mask)
-            total = np.zeros((height + 2, width + 2, channels), np.float32)
-            mass = np.zeros((height + 2, width + 2), np.float32)
-            self.mending.splat_features(features, weight, flow, mask, total, mass)
+            total = np.zeros((groups, height + 2, width + 2, _LANES), np.float32)
+            self.mending.splat_features(features, weight, flow, mask, total)
             side = regions[0, 2:] // scale
             out = np.empty((len(regions), *side, self.channels[level] + 1), np.float32)
-            self.mending.cut_features(total, mass, regions, scale, out)
+            self.mending.cut_features(total, regions, scale, out)
             result.append(out)
         return result
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gid.rendering.splatting.vectors import add_scaled_16, compiled
+from gid.rendering.splatting.kernels import land, spread_row
+from gid.rendering.splatting.vectors import LANES, compiled
 
 Array = np.ndarray[Any, Any]
 
@@ -47,41 +48,30 @@ def mark(regions: Array, scale: int, mask: Array) -> None:
 
 
 @compiled
-def splat_features(features: Array, weight: Array, flow: Array, mask: Array, total: Array, mass: Array) -> None:
-    """Bilinear sums of weighted features (h, w, C), C a multiple of 16, where ``mask`` is set.
+def splat_features(features: Array, weight: Array, flow: Array, mask: Array, total: Array) -> None:
+    """Bilinear sums of weighted features (n, h, w, 8) where ``mask`` is set: n groups of channels, 1 among them.
 
-    total (h + 2, w + 2, C) and mass (h + 2, w + 2), with a border of one pixel, arrive zeroed.
+    total (n, h + 2, w + 2, 8), with a border of one pixel, arrives zeroed.
     """
-    height, width, channels = features.shape
-    flat, values = total.reshape(-1), features.reshape(-1)
+    groups, height, width = features.shape[0], features.shape[1], features.shape[2]
+    corner = np.empty(width, np.int32)
+    right, low = np.empty(width, np.float32), np.empty(width, np.float32)
+    wanted = mask.reshape(-1)
     for y in range(height):
+        if not land(flow[0, y], flow[1, y], 0, y, (-1, -1, width + 2, height + 2), corner, right, low):
+            continue
         for x in range(width):
-            tx, ty = np.float32(x) + flow[0, y, x], np.float32(y) + flow[1, y, x]
-            # NaN compares false, so this also drops flows that are not finite.
-            if not (tx > -_ONE and tx < np.float32(width) and ty > -_ONE and ty < np.float32(height)):
-                continue
-            left, top = np.floor(tx), np.floor(ty)
-            row, column = np.int64(top) + 1, np.int64(left) + 1
-            if not mask[row, column]:
-                continue
-            right, down = tx - left, ty - top
-            upper, lower = (_ONE - down) * weight[y, x], down * weight[y, x]
-            for corner in range(4):
-                share = (right if corner & 1 else _ONE - right) * (lower if corner & 2 else upper)
-                if share == _ZERO:
-                    continue
-                at_row, at_column = row + (corner >> 1), column + (corner & 1)
-                mass[at_row, at_column] += share
-                at = (at_row * (width + 2) + at_column) * channels
-                start = (y * width + x) * channels
-                for channel in range(0, channels, 16):
-                    add_scaled_16(flat, at + channel, values, start + channel, share)
+            if corner[x] >= 0 and not wanted[corner[x]]:
+                corner[x] = np.int32(-1)
+        for group in range(groups):
+            values, sums = features[group, y].reshape(-1), total[group].reshape(-1)
+            spread_row(values, corner, right, low, weight[y], width + 2, sums)
 
 
 @compiled
-def cut_features(total: Array, mass: Array, regions: Array, scale: int, out: Array) -> None:
+def cut_features(total: Array, regions: Array, scale: int, out: Array) -> None:
     """Splatted features of every region (n, h, w, C + 1): means, and 1 where anything landed."""
-    height, width = mass.shape[0] - 2, mass.shape[1] - 2
+    height, width = total.shape[1] - 2, total.shape[2] - 2
     channels = out.shape[3] - 1
     for number in range(len(regions)):
         first_row, first_column = regions[number, 0] // scale, regions[number, 1] // scale
@@ -90,15 +80,14 @@ def cut_features(total: Array, mass: Array, regions: Array, scale: int, out: Arr
             for j in range(out.shape[2]):
                 x = first_column + j
                 inside = y >= 0 and y < height and x >= 0 and x < width
-                landed = mass[y + 1, x + 1] if inside else _ZERO
+                landed = total[channels // LANES, y + 1, x + 1, channels % LANES] if inside else _ZERO
                 scaling = _ONE / landed if landed != _ZERO else _ZERO
                 pixel = out[number, i, j]
                 if scaling == _ZERO:
                     pixel.fill(_ZERO)
                 else:
-                    source = total[y + 1, x + 1]
                     for c in range(channels):
-                        pixel[c] = source[c] * scaling
+                        pixel[c] = total[c // LANES, y + 1, x + 1, c % LANES] * scaling
                     pixel[channels] = _ONE
 
 

@@ -99,11 +99,11 @@ def _sums(features: Tensor, flow: Tensor, weight: Tensor, average: bool) -> Tens
         rows = [height * band // bands for band in range(bands + 1)]
         _run(
             [
-                (compiled.splat_band, (*arrays, average, image, *channel_range, top, bottom))
+                (compiled.splat_band, (arrays[:3], arrays[3], average, image, channel_range, band))
                 for image in range(batch)
                 for channel_range in pairwise(edges)
-                for top, bottom in pairwise(rows)
-                if top < bottom
+                for band in pairwise(rows)
+                if band[0] < band[1]
             ],
             threads,
         )
@@ -128,7 +128,7 @@ def _gradients(
     assert compiled is not None
     features, flow, weight = inputs
     gradients = _new(features.shape, features), torch.empty_like(flow), torch.empty_like(weight)
-    given = tuple(t.detach().numpy() for t in (features, flow, weight, result))
+    *sources, averages = (t.detach().numpy() for t in (features, flow, weight, result))
     slopes = tuple(t.detach().numpy() for t in upstream)
     results = tuple(t.numpy() for t in gradients)
     batch, height = features.shape[0], features.shape[2]
@@ -136,9 +136,9 @@ def _gradients(
     step = max(1, min(_ROWS_PER_TASK, -(-batch * height // threads)))
     _run(
         [
-            (compiled.gather_rows, (*given, average, least, *slopes, *results, image, first, min(first + step, height)))
+            (compiled.gather_rows, (tuple(sources), averages, average, least, slopes, results, image, rows))
             for image in range(batch)
-            for first in range(0, height, step)
+            for rows in pairwise([*range(0, height, step), height])
         ],
         threads,
     )

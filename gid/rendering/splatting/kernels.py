@@ -1,5 +1,8 @@
 """Compiled loops of forward warping for the CPU. Importing this module imports numba; `cpu.py` does so on first use.
 
+One kernel, `spread_row`, splats for everybody: for the public functions (`splat_band`, with `gather_rows` for their
+gradients) and for the frames that `gid.rendering.cpu` draws.
+
 The loops are single-threaded and release the GIL; `cpu.py` deals them out to threads. That avoids numba's own thread
 pool, which ends the process when two Python threads call it at once (as a web server does).
 
@@ -50,32 +53,54 @@ def exponentials(values: Array, top: float, least: float, result: Array) -> None
 
 
 @compiled
-def _land(flow: Array, image: int, y: int, first: int, last: int, corner: Array, right: Array, low: Array) -> bool:
-    """Where source row ``y`` lands: index of the upper left pixel in a band with a one-pixel border, and shares.
+def land(
+    u: Array, v: Array, x: int, y: int, window: tuple[int, int, int, int], corner: Array, right: Array, low: Array
+) -> bool:
+    """Where a row of sources lands: source i stands at (x + i, y) and moves by (u[i], v[i]).
 
-    Sources that touch none of the rows ``first`` to ``last - 1`` get corner -1. True if any touches.
+    window is the map on which they land: left, top, columns and rows in pixels. corner[i] becomes the index in it of
+    the upper left of the four pixels that source i touches, -1 where not all four are inside; right[i] and low[i] are
+    the bilinear shares of the others. True if any source lands.
     """
-    real = flow.dtype.type
-    height, width = flow.shape[2], flow.shape[3]
-    top_limit = max(real(first - 1), real(-1))
-    low_limit = min(real(last), real(height))
+    real = u.dtype.type
+    left, top, columns, rows = window
+    left_limit, right_limit = real(left), real(left + columns - 1)
+    top_limit, low_limit = real(top), real(top + rows - 1)
     highest = np.int32(-1)
-    for x in range(width):
-        target_x = real(x) + flow[image, 0, y, x]
-        target_y = real(y) + flow[image, 1, y, x]
+    for i in range(u.shape[0]):
+        target_x = real(x + i) + u[i]
+        target_y = real(y) + v[i]
         # NaN compares false, so this also drops flows that are not finite.
-        lands = (target_x > real(-1)) & (target_x < real(width)) & (target_y > top_limit) & (target_y < low_limit)
-        target_x = target_x if lands else real(0)
-        target_y = target_y if lands else real(first)
-        left = np.floor(target_x)
-        top = np.floor(target_y)
-        right[x] = target_x - left
-        low[x] = target_y - top
-        place = np.int32((np.int32(top) - np.int32(first - 1)) * np.int32(width + 2) + np.int32(left) + np.int32(1))
-        place = place if lands else np.int32(-1)
-        corner[x] = place
-        highest = max(highest, place)
+        lands = (target_x > left_limit) & (target_x < right_limit) & (target_y > top_limit) & (target_y < low_limit)
+        target_x = target_x if lands else left_limit
+        target_y = target_y if lands else top_limit
+        column, row = np.floor(target_x), np.floor(target_y)
+        right[i] = target_x - column
+        low[i] = target_y - row
+        index = (np.int32(row) - np.int32(top)) * np.int32(columns) + np.int32(column) - np.int32(left)
+        index = index if lands else np.int32(-1)
+        corner[i] = index
+        highest = max(highest, index)
     return bool(highest >= 0)
+
+
+@compiled
+def spread_row(
+    values: Array, corner: Array, right: Array, low: Array, weight: Array, columns: int, total: Array
+) -> None:
+    """Add LANES weighted values of each source to the four pixels it lands on, by bilinear shares (see `land`).
+
+    The one kernel of forward warping: `splat_band` and the frames of `gid.rendering.cpu` call it. values is flat, LANES
+    a source; total is flat, LANES a pixel of a map with ``columns`` pixels a row.
+    """
+    real = values.dtype.type
+    for i in range(corner.shape[0]):
+        if corner[i] < 0:
+            continue
+        upper, lower = (real(1) - low[i]) * weight[i], low[i] * weight[i]
+        left = real(1) - right[i]
+        shares = (left * upper, right[i] * upper, left * lower, right[i] * lower)
+        spread_to_four(total, np.int64(corner[i]) * LANES, columns * LANES, values, i * LANES, shares)
 
 
 @compiled
@@ -148,54 +173,43 @@ def _subtract_product(target: Array, a: Array, b: Array) -> None:
 
 @compiled
 def splat_band(
-    features: Array,
-    flow: Array,
-    weight: Array,
+    sources: tuple[Array, Array, Array],
     result: Array,
     average: bool,
     image: int,
-    channels_first: int,
-    channels_last: int,
-    first: int,
-    last: int,
+    band_channels: tuple[int, int],
+    band_rows: tuple[int, int],
 ) -> None:
-    """Fill ``result[image, channels_first:channels_last, first:last]``; channel C of the result sums the weight alone.
+    """Fill some channels and rows of ``result[image]``, whose channel C sums the weight alone.
 
-    features (B, C, H, W), flow (B, 2, H, W) pixels, weight (B, 1, H, W), result (B, C + 1, H, W), all contiguous;
-    channels_first is a multiple of LANES. With ``average`` the sums of the features are divided by channel C, which
-    this call or an earlier one fills. Each call scans all sources and keeps what lands in its rows, so calls share no
-    memory they write to, and the order of the additions, hence the result to the last bit, does not depend on how the
-    work is dealt out.
+    sources are features (B, C, H, W), flow (B, 2, H, W) pixels and weight (B, 1, H, W); result is (B, C + 1, H, W), all
+    contiguous; the first of the channels is a multiple of LANES. With ``average`` the sums of the features are divided
+    by channel C, which this call or an earlier one fills. Each call scans all sources and keeps what lands in its rows,
+    so calls share no memory they write to, and the order of the additions, hence the result to the last bit, does not
+    depend on how the work is dealt out.
     """
+    features, flow, weight = sources
+    first, last = band_rows
     real = features.dtype.type
     channels, height, width = features.shape[1], features.shape[2], features.shape[3]
-    pitch = (width + 2) * LANES
-    total = np.empty((last - first + 2) * pitch, dtype=features.dtype)
+    window = (-1, first - 1, width + 2, last - first + 2)
+    total = np.empty((last - first + 2) * (width + 2) * LANES, dtype=features.dtype)
     packed = np.empty(width * LANES, dtype=features.dtype)
     corner = np.empty(width, dtype=np.int32)
-    right = np.empty(width, dtype=features.dtype)
-    low = np.empty(width, dtype=features.dtype)
+    right, low = np.empty(width, dtype=features.dtype), np.empty(width, dtype=features.dtype)
     source, target = features.reshape(-1), result.reshape(-1)
-    for channel in range(channels_first, channels_last, LANES):
+    for channel in range(band_channels[0], band_channels[1], LANES):
         count = min(LANES, channels - channel)
         total.fill(real(0))
         for y in range(height):
-            if not _land(flow, image, y, first, last, corner, right, low):
-                continue
-            start = ((image * channels + channel) * height + y) * width
-            _interleave(source, start, height * width, count, width, real(1), packed, 0)
-            for x in range(width):
-                if corner[x] < 0:
-                    continue
-                mass = weight[image, 0, y, x]
-                upper, lower = (real(1) - low[x]) * mass, low[x] * mass
-                left = real(1) - right[x]
-                shares = (left * upper, right[x] * upper, left * lower, right[x] * lower)
-                spread_to_four(total, np.int64(corner[x]) * LANES, pitch, packed, x * LANES, shares)
+            if land(flow[image, 0, y], flow[image, 1, y], 0, y, window, corner, right, low):
+                start = ((image * channels + channel) * height + y) * width
+                _interleave(source, start, height * width, count, width, real(1), packed, 0)
+                spread_row(packed, corner, right, low, weight[image, 0, y], width + 2, total)
         for y in range(first, last):
             start = ((image * (channels + 1) + channel) * height + y) * width
-            count = min(LANES, channels_last - channel)
-            _separate(total, (y - first + 1) * pitch + LANES, width, target, start, height * width, count)
+            count = min(LANES, band_channels[1] - channel)
+            _separate(total, ((y - first + 1) * (width + 2) + 1) * LANES, width, target, start, height * width, count)
             if average:
                 _divisors(result[image, channels, y], right, low)
                 for c in range(channel, channel + min(count, channels - channel)):
@@ -219,92 +233,127 @@ def _through_average(
 
 
 @compiled
+def _upstream_rows(
+    upstream: tuple[Array, Array],
+    result: Array,
+    average: bool,
+    image: int,
+    channel: int,
+    top: int,
+    window: Array,
+    mass_slopes: Array,
+) -> None:
+    """Interleave up to LANES channels of the gradients of the sums into ``window``, whose first row of targets is top.
+
+    Rows of targets are counted with the border, and the mass follows the last channel.
+    """
+    values, masses = upstream
+    real = values.dtype.type
+    channels, height, width = values.shape[1], values.shape[2], values.shape[3]
+    count = min(LANES, channels - channel)
+    scaled = np.empty((LANES + 2, width), dtype=values.dtype)
+    given, planes = values.reshape(-1), scaled.reshape(-1)
+    pitch = (width + 2) * LANES
+    for row in range(max(top, 1), min(top + window.shape[0] // pitch, height + 1)):
+        at = (row - top) * pitch + LANES
+        mass_slope = mass_slopes[row - top] if average else masses[image, 0, row - 1]
+        if average:
+            _through_average(values, result, image, channel, count, row - 1, scaled, mass_slope)
+            _interleave(planes, 0, width, count, width, real(0), window, at)
+        else:
+            start = ((image * channels + channel) * height + row - 1) * width
+            _interleave(given, start, height * width, count, width, real(0), window, at)
+        if count < LANES:
+            for x in range(width):
+                window[at + x * LANES + count] = mass_slope[x]
+
+
+@compiled
+def _gather_row(
+    corner: Array, right: Array, low: Array, weight: Array, start: int, window: Array, packed: Array, sums: Array
+) -> None:
+    """`gather_lanes` for a row of sources; ``start`` is the index of the window's first pixel, counted as corners."""
+    real = packed.dtype.type
+    width = corner.shape[0]
+    for x in range(width):
+        index = np.int64(corner[x])
+        if index < 0:
+            for lane in range(LANES):
+                packed[x * LANES + lane] = real(0)
+            for lane in range(3 * LANES):
+                sums[x * 3 * LANES + lane] = real(0)
+            continue
+        shares = (right[x], low[x], weight[x])
+        at = (index - start) * LANES
+        gather_lanes(window, at, (width + 2) * LANES, packed, x * LANES, sums, x * 3 * LANES, shares)
+
+
+@compiled
+def _times_weight(
+    weight: Array, least: float, flow_gradient: Array, weight_gradient: Array, image: int, y: int
+) -> None:
+    """The factor of the weight in the gradient of the flow, and in that of the weight's exponent (``least`` > 0)."""
+    mass = weight[image, 0, y]
+    for axis in range(2):
+        slope = flow_gradient[image, axis, y]
+        for x in range(mass.shape[0]):
+            slope[x] *= mass[x]
+    if least > 0:
+        slope = weight_gradient[image, 0, y]
+        for x in range(mass.shape[0]):
+            slope[x] *= mass[x] if mass[x] > least else mass.dtype.type(0)
+
+
+@compiled
 def gather_rows(
-    features: Array,
-    flow: Array,
-    weight: Array,
+    sources: tuple[Array, Array, Array],
     result: Array,
     average: bool,
     least: float,
-    upstream: Array,
-    mass_upstream: Array,
-    features_gradient: Array,
-    flow_gradient: Array,
-    weight_gradient: Array,
+    upstream: tuple[Array, Array],
+    gradients: tuple[Array, Array, Array],
     image: int,
-    first: int,
-    last: int,
+    rows: tuple[int, int],
 ) -> None:
-    """Gradients of the splat for source rows ``first`` to ``last - 1`` of one image.
+    """Gradients of the splat for some source rows of one image; sources as in `splat_band`.
 
-    upstream (B, C, H, W) and mass_upstream (B, 1, H, W) are the gradients of the sums, or with ``average`` upstream is
-    the gradient of the averages in ``result`` (B, C + 1, H, W) and mass_upstream is not read; the three gradients have
-    the shapes of their inputs. With ``least`` above 0 the weight is an exponential held at ``least`` from below, and
-    weight_gradient that of its exponent. All are contiguous. Sources only read targets, so rows are independent.
+    upstream (B, C, H, W) and (B, 1, H, W) are the gradients of the sums and of the mass, or with ``average`` the first
+    is the gradient of the averages in ``result`` (B, C + 1, H, W) and the second is not read; the three gradients have
+    the shapes of the sources. With ``least`` above 0 the weight is an exponential held at ``least`` from below, and its
+    gradient is that of its exponent. All are contiguous. Sources only read targets, so rows are independent.
     """
-    real = features.dtype.type
+    features, flow, weight = sources
+    features_gradient, flow_gradient, weight_gradient = gradients
+    first, count = rows[0], rows[1] - rows[0]
     channels, height, width = features.shape[1], features.shape[2], features.shape[3]
-    rows = last - first
-    corner = np.empty((rows, width), dtype=np.int32)
-    right, low = np.empty((rows, width), dtype=features.dtype), np.empty((rows, width), dtype=features.dtype)
+    corner = np.empty((count, width), dtype=np.int32)
+    right, low = np.empty((count, width), dtype=features.dtype), np.empty((count, width), dtype=features.dtype)
     lowest, highest = np.int32(2**31 - 1), np.int32(-1)
-    for y in range(rows):
-        if _land(flow, image, first + y, 0, height, corner[y], right[y], low[y]):
+    for y in range(count):
+        u, v, whole = flow[image, 0, first + y], flow[image, 1, first + y], (-1, -1, width + 2, height + 2)
+        if land(u, v, 0, first + y, whole, corner[y], right[y], low[y]):
             for x in range(width):
                 if corner[y, x] >= 0:
                     lowest, highest = min(lowest, corner[y, x]), max(highest, corner[y, x])
-    pitch = (width + 2) * LANES
     # Rows of targets in reach, counted with the border; the lower right corner lies one row below the upper left.
     top, bottom = (lowest // (width + 2), highest // (width + 2) + 2) if highest >= 0 else (0, 0)
-    window = np.zeros((bottom - top) * pitch, dtype=features.dtype)
+    window = np.zeros((bottom - top) * (width + 2) * LANES, dtype=features.dtype)
     mass_slopes = np.zeros((bottom - top if average else 0, width), dtype=features.dtype)
-    scaled = np.empty((LANES + 2, width), dtype=features.dtype)
-    packed = np.empty(width * LANES, dtype=features.dtype)
-    sums = np.empty(width * 3 * LANES, dtype=features.dtype)
-    source, slopes, planes = features.reshape(-1), features_gradient.reshape(-1), scaled.reshape(-1)
-    given, slope_flow, slope_mass = upstream.reshape(-1), flow_gradient.reshape(-1), weight_gradient.reshape(-1)
-    plane = height * width
+    packed, sums = np.empty(width * LANES, dtype=features.dtype), np.empty(width * 3 * LANES, dtype=features.dtype)
+    source, slopes = features.reshape(-1), features_gradient.reshape(-1)
+    slope_flow, slope_mass = flow_gradient.reshape(-1), weight_gradient.reshape(-1)
     for channel in range(0, channels + 1, LANES):
-        count = min(LANES, channels - channel)
-        for row in range(max(top, 1), min(bottom, height + 1)):
-            at = (row - top) * pitch + LANES
-            mass_slope = mass_slopes[row - top] if average else mass_upstream[image, 0, row - 1]
-            if average:
-                _through_average(upstream, result, image, channel, count, row - 1, scaled, mass_slope)
-                _interleave(planes, 0, width, count, width, real(0), window, at)
-            else:
-                start = ((image * channels + channel) * height + row - 1) * width
-                _interleave(given, start, plane, count, width, real(0), window, at)
-            if count < LANES:  # the mass follows the last channel
-                for x in range(width):
-                    window[at + x * LANES + count] = mass_slope[x]
-        for y in range(rows):
+        given = min(LANES, channels - channel)
+        _upstream_rows(upstream, result, average, image, channel, top, window, mass_slopes)
+        for y in range(count):
             start = ((image * channels + channel) * height + first + y) * width
-            _interleave(source, start, plane, count, width, real(1), packed, 0)
-            for x in range(width):
-                place = np.int64(corner[y, x])
-                if place < 0:
-                    for lane in range(LANES):
-                        packed[x * LANES + lane] = real(0)
-                    for lane in range(3 * LANES):
-                        sums[x * 3 * LANES + lane] = real(0)
-                    continue
-                shares = (right[y, x], low[y, x], weight[image, 0, first + y, x])
-                at = (place - np.int64(top) * (width + 2)) * LANES
-                gather_lanes(window, at, pitch, packed, x * LANES, sums, x * 3 * LANES, shares)
-            _separate(packed, 0, width, slopes, start, plane, count)
-            at_mass = (image * height + first + y) * width
-            at_x, at_y = (2 * image * height + first + y) * width, ((2 * image + 1) * height + first + y) * width
-            _add_sums(sums, 0, width, slope_mass, at_mass, channel > 0)
-            _add_sums(sums, LANES, width, slope_flow, at_x, channel > 0)
-            _add_sums(sums, 2 * LANES, width, slope_flow, at_y, channel > 0)
-    for y in range(first, last):
-        mass = weight[image, 0, y]
-        for axis in range(2):
-            row_slope = flow_gradient[image, axis, y]
-            for x in range(width):
-                row_slope[x] *= mass[x]
-        if least > 0:
-            row_slope = weight_gradient[image, 0, y]
-            for x in range(width):
-                row_slope[x] *= mass[x] if mass[x] > least else real(0)
+            _interleave(source, start, height * width, given, width, features.dtype.type(1), packed, 0)
+            index = np.int64(top) * (width + 2)
+            _gather_row(corner[y], right[y], low[y], weight[image, 0, first + y], index, window, packed, sums)
+            _separate(packed, 0, width, slopes, start, height * width, given)
+            at = first + y
+            _add_sums(sums, 0, width, slope_mass, (image * height + at) * width, channel > 0)
+            _add_sums(sums, LANES, width, slope_flow, (2 * image * height + at) * width, channel > 0)
+            _add_sums(sums, 2 * LANES, width, slope_flow, ((2 * image + 1) * height + at) * width, channel > 0)
+    for y in range(first, rows[1]):
+        _times_weight(weight, least, flow_gradient, weight_gradient, image, y)

@@ -63,12 +63,6 @@ class _Memory:
         lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
         return self.builder.shuffle_vector(first, ir.Constant(self.vector, ir.Undefined), lanes)
 
-    def pack(self, scalars: list[Any]) -> Any:
-        value = ir.Constant(self.vector, [0.0] * self.width)
-        for lane, scalar in enumerate(scalars):
-            value = self.builder.insert_element(value, scalar, ir.Constant(ir.IntType(32), lane))
-        return value
-
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """a * b + c."""
         return self.builder.fadd(self.builder.fmul(a, b, flags=["contract"]), c, flags=["contract"])
@@ -124,39 +118,6 @@ def _spread_to_four(typing_context, total, at, pitch, values, start, shares):  #
             ((arguments[1], 0), (arguments[1], LANES), (below, 0), (below, LANES))
         ):
             share = builder.extract_value(arguments[5], number)
-            memory.add_to(memory.address(total_type, arguments[0], corner, offset), value, share)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def _add_scaled_16(typing_context, total, at, values, start, scale):  # type: ignore[no-untyped-def]
-    """``total[at : at + 16] += scale * values[start : start + 16]``."""
-    signature = types.void(total, at, values, start, scale)
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        total_type, _, values_type, _, _ = signature.args
-        memory = _Memory(context, builder, total_type.dtype, 16)
-        value = memory.load(memory.address(values_type, arguments[2], arguments[3]))
-        memory.add_to(memory.address(total_type, arguments[0], arguments[1]), value, arguments[4])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def _deposit_16(typing_context, total, at, pitch, values, shares):  # type: ignore[no-untyped-def]
-    """As `_spread_to_four`, for up to 16 values in a tuple and corners 16 elements wide."""
-    signature = types.void(total, at, pitch, values, shares)
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        total_type, _, _, values_type, _ = signature.args
-        memory = _Memory(context, builder, total_type.dtype, 16)
-        value = memory.pack([builder.extract_value(arguments[3], i) for i in range(values_type.count)])
-        below = builder.add(arguments[1], arguments[2])
-        for number, (corner, offset) in enumerate(((arguments[1], 0), (arguments[1], 16), (below, 0), (below, 16))):
-            share = builder.extract_value(arguments[4], number)
             memory.add_to(memory.address(total_type, arguments[0], corner, offset), value, share)
         return context.get_dummy_value()
 
@@ -281,8 +242,6 @@ def _bicubic_4(typing_context, out, at, image, start, pitch, across, down):  # t
 
 # The decorator supplies the typing context, which a type checker cannot see.
 spread_to_four: Any = _spread_to_four
-add_scaled_16: Any = _add_scaled_16
-deposit_16: Any = _deposit_16
 transpose_block: Any = _transpose_block
 sum_lanes: Any = _sum_lanes
 gather_lanes: Any = _gather_lanes
