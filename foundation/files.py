@@ -49,10 +49,15 @@ def is_safetensors(path: str | Path) -> bool:
     return Path(path).suffix.lower() == SAFETENSORS
 
 
-def disk_is_full(error: BaseException | None) -> bool:
+def disk_is_full(error: BaseException) -> bool:
     """Whether a full disk is behind an error or one of its causes."""
+    return stems_from(error, FULL_DISK)
+
+
+def stems_from(error: BaseException | None, numbers: Collection[int]) -> bool:
+    """Whether an error, or one of its causes, is the operating system's with one of these numbers (errno)."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
+        if isinstance(error, OSError) and error.errno in numbers:
             return True
         error = error.__cause__
     return False

@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from foundation.files import FULL_DISK, check_folder, stems_from, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,6 @@ PARTIAL = ".partial"
 # The last process to finish may be long behind the first; the usual half hour would break off the whole run.
 PATIENCE = timedelta(days=30)
 STALE = 24 * 3600.0  # seconds after which the leavings of a process on another machine are taken for dead
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,27 @@ class Failure:
 
 @dataclass
 class Summary:
-    """What became of a folder: how many results were made now, how many were there before, and what failed."""
+    """What became of a folder: how many results were made now, how many were there before, and what failed.
+
+    left_out: files that were not meant for the task, and why.
+    """
 
     done: int = 0
     skipped: int = 0
     failures: list[Failure] = field(default_factory=list)
+    left_out: list[Failure] = field(default_factory=list, compare=False)
 
     def __str__(self) -> str:
         parts = [f"{self.done} done", f"{self.skipped} already there"] if self.skipped else [f"{self.done} done"]
-        return ", ".join([*parts, f"{len(self.failures)} failed"] if self.failures else parts)
+        parts += [f"{len(self.failures)} failed"] if self.failures else []
+        return ", ".join([*parts, f"{len(self.left_out)} left out"] if self.left_out else parts)
+
+    def details(self, most: int = 20) -> list[str]:
+        """A line for each file that failed, and for the first `most` that were left out."""
+        lines = [f"{printable(one.file)}: {one.reason}" for one in self.failures]
+        lines += [f"{printable(one.file)}: left out; {one.reason}" for one in self.left_out[:most]]
+        more = len(self.left_out) - most
+        return [*lines, f"and {more} more left out"] if more > 0 else lines
 
 
 @dataclass(frozen=True)
@@ -142,7 +156,7 @@ def work_through(folder: Path, out: Path, task: Task[Input, Output], processes: 
     Raises ValueError if there is nothing to do, `out` is `folder` itself or holds results of other settings, and
     the error of a full disk.
     """
-    items = processes.agreed(lambda: _begin(folder, out, task))
+    items, left_out = processes.agreed(lambda: _begin(folder, out, task))
     own = items[processes.index :: processes.count]
     waiting = [item for item in own if not result_path(out, item, task.extension).exists()]
     failures: list[Failure] = []
@@ -152,29 +166,81 @@ def work_through(folder: Path, out: Path, task: Task[Input, Output], processes: 
     rows = processes.together([(len(waiting) - len(failures), len(own) - len(waiting), failures)])
     summary = Summary(sum(row[0] for row in rows), sum(row[1] for row in rows), [one for row in rows for one in row[2]])
     summary.failures.sort(key=lambda failure: failure.file)
+    summary.left_out = left_out
     if processes.first:
         _report(out, summary.failures)
     return summary
 
 
 def find_items(folder: Path, suffixes: tuple[str, ...], outside: Path | None = None) -> list[Item]:
-    """Files below `folder` with one of `suffixes`, in order of their place; not hidden ones, nor those in `outside`.
+    """The files of :func:`walk`. Raises ValueError if there is none."""
+    return _walk_to_some(folder, suffixes, outside)[0]
 
-    Files that differ in their suffix only keep it in the result's name. Raises ValueError if there is none.
+
+def _walk_to_some(folder: Path, suffixes: tuple[str, ...], outside: Path | None) -> tuple[list[Item], list[Failure]]:
+    items, left_out = walk(folder, suffixes, outside)
+    if not items:
+        seen = f"; {printable(left_out[0].file)}, for one: {left_out[0].reason}" if left_out else ""
+        raise ValueError(f"{folder} holds no file to work on ({', '.join(suffixes)}){seen}")
+    return items, left_out
+
+
+def walk(folder: Path, suffixes: tuple[str, ...], outside: Path | None = None) -> tuple[list[Item], list[Failure]]:
+    """Files below `folder` with one of `suffixes`, in order of their place, and every other file with the reason.
+
+    Hidden files and folders are left alone, and so is what lies in `outside`. Linked folders are not entered. Files
+    that differ in their suffix only keep it in the result's name. Raises ValueError if there is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
-    paths = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and (outside is None or outside.resolve() not in path.resolve().parents)
-    ]
-    if not paths:
-        raise ValueError(f"{folder} holds no file to work on ({', '.join(suffixes)})")
-    places = sorted(path.relative_to(folder) for path in paths)
+    apart = outside.resolve() if outside is not None else None
+    places: list[Path] = []
+    left_out: list[Failure] = []
+
+    def unreadable(error: OSError) -> None:
+        place = Path(error.filename).relative_to(folder) if error.filename else Path()
+        left_out.append(Failure(_written(place), f"the folder cannot be read ({error.strerror})"))
+
+    for parent, inner, files in os.walk(folder, onerror=unreadable):
+        inner[:] = [name for name in inner if not name.startswith(".") and (Path(parent) / name).resolve() != apart]
+        for name in [*files, *(name for name in inner if os.path.islink(os.path.join(parent, name)))]:
+            path = Path(parent) / name
+            if name.startswith("."):
+                continue
+            reason = _unfit(path, suffixes)
+            if reason:
+                left_out.append(Failure(_written(path.relative_to(folder)), reason))
+            else:
+                places.append(path.relative_to(folder))
+    return _named(folder, sorted(places)), sorted(left_out, key=lambda one: one.file)
+
+
+def _unfit(path: Path, suffixes: tuple[str, ...]) -> str:
+    """Why a file is not worked on; empty if it is."""
+    if path.is_dir():
+        return "linked folders are not entered"
+    if path.suffix.lower() not in suffixes:
+        return f"files that end in {path.suffix} are not read" if path.suffix else "its name has no ending"
+    if _written(path) != str(path):
+        return "its name is not UTF-8; rename it"
+    if path.is_symlink() and not path.exists():
+        return "it is a link that leads nowhere"
+    if not path.is_file():
+        return "it is a device or pipe"
+    return ""
+
+
+def _written(place: Path) -> str:
+    """A place as text; bytes that are none are replaced."""
+    return os.fsencode(place).decode("utf-8", "replace")
+
+
+def printable(name: str) -> str:
+    """A file's name without what would move the cursor of a terminal."""
+    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" else letter for letter in name)
+
+
+def _named(folder: Path, places: Sequence[Path]) -> list[Item]:
     stems = Counter(map(_stem, places))
     names = [stem if stems[stem] == 1 else place.as_posix() for place in places for stem in [_stem(place)]]
     if len(set(names)) < len(names):  # a.png, a.jpg and a.png.jpg
@@ -191,11 +257,11 @@ def result_path(out: Path, item: Item, extension: str) -> Path:
     return out / f"{item.name}{extension}"
 
 
-def _begin(folder: Path, out: Path, task: Task[Any, Any]) -> list[Item]:
+def _begin(folder: Path, out: Path, task: Task[Any, Any]) -> tuple[list[Item], list[Failure]]:
     """Find the files, prepare the output folder, and check that its results are of the same settings."""
     if out.resolve() == folder.resolve():
         raise ValueError(f"the results would lie among the files of {folder}; give another folder for them")
-    items = find_items(folder, task.suffixes, out)
+    items, left_out = _walk_to_some(folder, task.suffixes, out)
     settings = json.loads(json.dumps(dict(task.settings)))  # as they read back
     path = out / SETTINGS_FILE
     if path.is_file():
@@ -208,10 +274,11 @@ def _begin(folder: Path, out: Path, task: Task[Any, Any]) -> list[Item]:
             told = ", ".join(f"{key} {before.get(key)!r}, now {settings.get(key)!r}" for key in changed)
             raise ValueError(f"{out} holds results of other settings ({told}); give the same ones, or another folder")
     else:
+        check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     _sweep(out / PARTIAL)
-    return items
+    return items, left_out
 
 
 def _batch(items: Sequence[Item], out: Path, partial: Path, task: Task[Input, Output]) -> list[Failure]:
@@ -249,20 +316,12 @@ def _told(item: Item, failures: list[Failure]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _disk_is_full(error):
+        if stems_from(error, (*FULL_DISK, errno.EROFS)):
             raise
         expected = isinstance(error, ValueError | OSError)
         reason = str(error) or type(error).__name__
         logger.warning("%s: %s", item.file, reason, exc_info=None if expected else error)
         failures.append(Failure(item.file, reason if expected else f"{type(error).__name__}: {reason}"))
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            return True
-        error = error.__cause__
-    return False
 
 
 @contextmanager
@@ -312,20 +371,11 @@ def _shown(starts: range, total: int, task: Task[Any, Any], processes: Processes
 def _report(out: Path, failures: Sequence[Failure]) -> None:
     path = out / FAILURES_FILE
     if failures:
-        _write_whole(path, "".join(json.dumps(vars(one), ensure_ascii=False) + "\n" for one in failures))
+        write_text(path, "".join(json.dumps(vars(one), ensure_ascii=False) + "\n" for one in failures))
     else:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # not empty while another run works here
         (out / PARTIAL).rmdir()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

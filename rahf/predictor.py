@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foundation.devices import resolve_device
+from foundation.folders import Failure, Item, Summary, walk
+from rahf.data.prompt_tables import assign_prompts
 from rahf.feedback import Feedback, WordFeedback
 from rahf.images import SUFFIXES, ImageSource, load_image
 from rahf.model.config import HEATMAPS, SCORES, WORDS
 from rahf.model.loading import resolve_weights
 from rahf.model.precision import resolve_precision
 from rahf.model.rahf import RAHF, TextTokens
-from rahf.prompts import TextTokenizer, encode_prompts, load_tokenizer, plain_blanks, split_words
+from rahf.pictures.feedback import FOLDER, PictureFeedback
+from rahf.prompts import TextTokenizer, check_prompt, encode_prompts, load_tokenizer, plain_blanks, split_words
 from rahf.words import word_probabilities
 
 logger = logging.getLogger(__name__)
 
 
 class Predictor:
-    """A model with its tokenizer. Stateless between calls: safe to share between threads."""
+    """A model with its tokenizer, and a judge of real pictures where the weights have one: then the model answers for
+    composed scenes only. Stateless between calls: safe to share between threads."""
 
-    def __init__(self, model: RAHF, tokenizer: TextTokenizer | None = None, name: str = "") -> None:
+    def __init__(
+        self,
+        model: RAHF,
+        tokenizer: TextTokenizer | None = None,
+        name: str = "",
+        pictures: PictureFeedback | None = None,
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer or load_tokenizer(model.config)
         self.name = name or model.config.weights_source
+        self.pictures = pictures
 
     @classmethod
     def from_pretrained(
@@ -52,7 +64,16 @@ class Predictor:
             dtype = resolve_precision(dtype, place, folder)
         model = RAHF.from_pretrained(folder, map_location=place, dtype=dtype)
         name = source if source is not None else os.environ.get("RAHF_WEIGHTS") or "embedded"
-        return cls(model, load_tokenizer(model.config, folder), name=str(name))
+        judge = Path(folder) / FOLDER
+        pictures = PictureFeedback.load(judge, place) if judge.is_dir() else None
+        return cls(model, load_tokenizer(model.config, folder), str(name), pictures)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raises ValueError for a prompt that cannot be used with any image."""
+        if self.pictures is None:
+            encode_prompts([prompt], self.model.config, self.tokenizer)
+        else:
+            check_prompt(prompt)
 
     def predict(
         self,
@@ -84,10 +105,42 @@ class Predictor:
         """
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} images came with {len(prompts)} prompts; give one prompt an image")
+        for prompt in prompts:  # before the costly part
+            self.check_prompt(prompt)
+        loaded = [load_image(source) for source in images]
+        found: dict[int, Feedback] = {}
+        for place, image in enumerate(loaded if self.pictures is not None else ()):
+            feedback = self._describe(image, prompts[place], words and not scores_only, heatmaps and not scores_only)
+            if feedback is not None:
+                found[place] = feedback
+        rest = [place for place in range(len(loaded)) if place not in found]
+        answers = self._fused([loaded[place] for place in rest], [prompts[place] for place in rest], scores_only, words,
+            heatmaps, generate)  # fmt: skip
+        found.update(zip(rest, answers, strict=True))
+        return [found[place] for place in range(len(loaded))]
+
+    def _describe(self, image: Tensor, prompt: str, words: bool, heatmaps: bool) -> Feedback | None:
+        """What the judge of real pictures says of an image (3,H,W); None for a composed scene."""
+        assert self.pictures is not None
+        judgement = self.pictures.look(image)
+        if self.pictures.is_composed(judgement):
+            return None
+        return replace(self.pictures.describe(judgement, image, prompt, words, heatmaps), model=self.name)
+
+    def _fused(
+        self,
+        images: Sequence[Tensor],
+        prompts: Sequence[str],
+        scores_only: bool,
+        words: bool,
+        heatmaps: bool,
+        generate: bool,
+    ) -> list[Feedback]:
+        """Feedback by the fusing model on images (3,H,W), in one batch; see `predict_batch`."""
         if not images:
             return []
         model = self.model
-        texts = encode_prompts(prompts, model.config, self.tokenizer)  # before the costly part: it finds bad prompts
+        texts = encode_prompts(prompts, model.config, self.tokenizer)
         loaded, sizes = self._squash(images)
         visual = model.encode_image(loaded)
         want_words, want_heatmaps = words and not scores_only, heatmaps and not scores_only
@@ -117,43 +170,64 @@ class Predictor:
                 model=self.name,
                 noncommercial=model.config.noncommercial,
                 word_threshold=model.config.word_threshold,
+                judged_as="composed scene" if self.pictures is not None else "",
             )
             for place, prompt in enumerate(prompts)
         ]
 
     def predict_folder(
-        self, folder: str | Path, prompts: str | Mapping[str, str], batch_size: int = 8, **options: bool
+        self,
+        folder: str | Path,
+        prompts: str | Mapping[str, str],
+        batch_size: int = 8,
+        summary: Summary | None = None,
+        **options: bool,
     ) -> Iterator[tuple[Path, Feedback]]:
-        """Feedback on every image of a folder, in order of name, `batch_size` at a time.
+        """Feedback on every image below a folder, in order of place, `batch_size` at a time.
 
-        prompts: one prompt for all, or prompts by file name or stem. options: those of `predict_batch`.
+        prompts: one prompt for all, or a table for `assign_prompts`. summary: takes up what became of the files; what
+        cannot be used is logged without it. options: those of `predict_batch`.
         Raises ValueError for what is no folder or holds no image and, before any work, for images without a prompt and
         a batch of none.
         """
-        folder = Path(folder)
         check_batch_size(batch_size)
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is not a folder; give one that holds the images")
-        paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-        if not paths:
+        items, left_out = walk(Path(folder), SUFFIXES)
+        if not items:
             raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+        table = {} if isinstance(prompts, str) else prompts
+        texts = assign_prompts((item.file for item in items), table)
+        bare = [item.file for item in items if item.file not in texts]
         if isinstance(prompts, str):
-            chosen = [prompts] * len(paths)
-        else:
-            bare = [path.name for path in paths if path.name not in prompts and path.stem not in prompts]
-            if bare:
-                more = f" and {len(bare) - 10} more" if len(bare) > 10 else ""
-                raise ValueError(f"no prompt is given for {', '.join(bare[:10])}{more}; add a line for each")
-            chosen = [prompts[path.name] if path.name in prompts else prompts[path.stem] for path in paths]
-        for start in range(0, len(paths), batch_size):
-            part = slice(start, start + batch_size)
-            yield from zip(paths[part], self.predict_batch(paths[part], chosen[part], **options), strict=True)
+            texts = dict.fromkeys(bare, prompts)
+        elif bare:
+            more = f" and {len(bare) - 10} more" if len(bare) > 10 else ""
+            raise ValueError(f"no prompt is given for {', '.join(bare[:10])}{more}; add a line for each")
+        told = summary if summary is not None else Summary()
+        told.left_out += left_out
+        for start in range(0, len(items), batch_size):
+            loaded = [
+                one for item in items[start : start + batch_size] if (one := self._loaded(item, texts, told.failures))
+            ]
+            paths, images, chosen = zip(*loaded, strict=True) if loaded else ((), (), ())
+            told.done += len(loaded)
+            yield from zip(paths, self.predict_batch(images, chosen, **options), strict=True)
+        if summary is None:
+            for line in told.details():
+                logger.warning("%s", line)
 
-    def _squash(self, images: Sequence[ImageSource]) -> tuple[Tensor, list[tuple[int, int]]]:
+    def _loaded(self, item: Item, texts: Mapping[str, str], failures: list[Failure]) -> tuple[Path, Tensor, str] | None:
+        """An image and its prompt, or None where they cannot be used."""
+        try:
+            self.check_prompt(texts[item.file])
+            return item.path, load_image(item.path), texts[item.file]
+        except (ValueError, OSError) as error:
+            failures.append(Failure(item.file, str(error)))
+            return None
+
+    def _squash(self, images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
         """Images (B,3,S,S) on the model's device, and each image's own (width, height)."""
         squares, sizes = [], []
-        for source in images:
-            image = load_image(source)
+        for image in images:
             sizes.append((image.shape[2], image.shape[1]))
             squares.append(self.model.squash(image[None].to(self.model.device)))
         return torch.cat(squares), sizes

@@ -41,10 +41,12 @@ def convert(
     if not output.parent.is_dir():
         raise ValueError(f"output folder {output.parent} does not exist; create it first")
 
+    from foundation.files import check_folder
     from gid.cli.shared import quiet
     from gid.diffusion.conversion import convert_fltwr
     from gid.diffusion.fltwr import AUTOENCODER, NOTICE
 
+    check_folder(output)
     quiet()
     convert_fltwr(checkpoint, output, autoencoder or AUTOENCODER)
     typer.echo(str(output))

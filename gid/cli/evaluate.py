@@ -45,6 +45,7 @@ def evaluate(
     import torch
     from torch import Tensor
 
+    from foundation.files import check_folder
     from gid.cli.shared import load
     from gid.data.videos import held_out, measured_pairs
     from gid.diffusion.loading import resolve_weights
@@ -57,6 +58,7 @@ def evaluate(
     from gid.rendering.animate import animate as render_frames
 
     others = [read_report(path) for path in beside or []]
+    check_folder(output)
     pairs = measured_pairs(clips, output / "pairs", starts)
     chosen = {pair.clip for pair in pairs} if all_clips else held_out(pair.clip for pair in pairs)
     reference = [pair for pair in pairs if pair.clip not in chosen]

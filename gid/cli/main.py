@@ -137,8 +137,8 @@ def _animate_folder(
     done = animate_folder(folder, output, pipeline, motion, render, processes, video, keep_motion, source)
     if processes.first:
         typer.echo(f"{output}: {done}")
-        for failure in done.failures:
-            typer.secho(f"{failure.file}: {failure.reason}", err=True, fg=typer.colors.RED)
+        for line in done.details():
+            typer.secho(line, err=True, fg=typer.colors.RED)
     if done.failures:
         raise typer.Exit(1)
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -13,6 +12,7 @@ import typer
 from foundation.commands.errors import user_errors
 from foundation.commands.options import LazyGroup, Names
 from rahf.cli.options import Device, Half, Precision, Weights
+from rahf.cli.pictures import evaluate_pictures, picture_features, plant_faults, train_pictures
 from rahf.cli.push import push
 from rahf.cli.stages import evaluate, pack, sprites
 from rahf.cli.warps import evaluate_warps
@@ -57,8 +57,10 @@ def convert(
 
     A folder of weights is written. Nothing in the checkpoint is executed.
     """
+    from foundation.files import check_folder
     from rahf.model.conversion import convert_checkpoint
 
+    check_folder(out)
     convert_checkpoint(checkpoint, out, dtype=getattr(torch, dtype.value))
     typer.echo(f"wrote {out}; these weights are for non-commercial use only")
 
@@ -91,7 +93,8 @@ def analyze(
     if prompt is None:
         raise ValueError("give the text that the image was made from: --prompt TEXT")
 
-    from rahf.folders import write_feedback
+    from foundation.files import check_folder
+    from rahf.folders import save_feedback
     from rahf.images import load_image
     from rahf.predictor import Predictor
     from rahf.prompts import check_prompt
@@ -100,11 +103,10 @@ def analyze(
     check_prompt(prompt)
     picture = load_image(image)
     if out is not None:
-        _check_folder(out)
+        check_folder(out)
     feedback = Predictor.from_pretrained(weights, device, precision).predict(picture, prompt, scores_only=scores_only)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_feedback(out, image, feedback)
+        save_feedback(out, image, feedback)
     if as_json:
         typer.echo(json.dumps(feedback.to_dict(), indent=2, ensure_ascii=False))
         return
@@ -146,8 +148,8 @@ def _analyze_folder(
     done = analyze_folder(folder, out, predictor, texts, processes, batch_size, scores_only, report)
     if processes.first:
         typer.echo(f"{out}: {done}")
-        for failure in done.failures:
-            typer.echo(f"{failure.file}: {failure.reason}", err=True)
+        for line in done.details():
+            typer.echo(line, err=True)
     if done.failures:
         raise typer.Exit(1)
 
@@ -163,19 +165,27 @@ def rank(
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
     device: Device = "auto",
 ) -> None:
-    """Rank the images of a folder, best first, with reasons."""
+    """Rank the images of a folder, best first, with reasons.
+
+    Images that cannot be used are named, with the reason, and left out.
+    """
+    from foundation.folders import Summary, printable
     from rahf.feedback import rank as ranked
     from rahf.predictor import Predictor
 
     chosen = _score_weights(by) if by else None
     texts = read_prompts(prompts)
     predictor = Predictor.from_pretrained(weights, device)
-    found = list(predictor.predict_folder(folder, texts, batch_size))
+    summary = Summary()
+    found = list(predictor.predict_folder(folder, texts, batch_size, summary))
+    for line in summary.details():
+        typer.echo(line, err=True)
     order = ranked([feedback for _, feedback in found], chosen)
+    names = [path.relative_to(folder).as_posix() for path, _ in found]
     if as_json:
         rows = [
             {
-                "file": found[place][0].name,
+                "file": names[place],
                 "value": value,
                 **found[place][1].to_dict(),
                 "against": found[place][1].reasons(),
@@ -183,22 +193,25 @@ def rank(
             for place, value in order
         ]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
-    for place, value in order:
-        typer.echo(f"{value:.3f} {found[place][0].name}  {'; '.join(found[place][1].reasons())}")
+    else:
+        for place, value in order:
+            typer.echo(f"{value:.3f} {printable(names[place])}  {'; '.join(found[place][1].reasons())}")
+    if summary.failures:
+        raise typer.Exit(1)
 
 
-for stage in (evaluate, evaluate_warps, pack, sprites, push):
+for stage in (
+    evaluate,
+    evaluate_warps,
+    pack,
+    sprites,
+    picture_features,
+    plant_faults,
+    train_pictures,
+    evaluate_pictures,
+    push,
+):
     app.command()(user_errors(stage))
-
-
-def _check_folder(out: Path) -> None:
-    """Raises ValueError if no folder `out` could be made or written to."""
-    nearest = next(place for place in (out, *out.parents) if place.exists())
-    if not nearest.is_dir():
-        raise ValueError(f"{nearest} is a file; give a folder for the results: -o OUT")
-    if not os.access(nearest, os.W_OK):
-        raise ValueError(f"{nearest} may not be written to; give another folder for the results: -o OUT")
 
 
 def _score_weights(text: str) -> dict[str, float]:

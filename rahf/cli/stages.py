@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from foundation.files import replacing, write_text
+from foundation.files import check_folder, replacing, write_text
 from rahf.cli.options import Device, Half
 from rahf.data.samples import SampleSource
 from rahf.model.loading import weights_folder
@@ -36,6 +36,8 @@ def evaluate(
     from rahf.evaluation.report import collect, constant_predictions, summarise, table, to_json
     from rahf.predictor import Predictor
 
+    if out is not None:
+        check_folder(out)
     predictors = {name: Predictor.from_pretrained(name, device) for name in weights}
     first = predictors[weights[0]]
     size = first.model.config.image_size
@@ -75,6 +77,7 @@ def pack(
     from rahf.model.rahf import RAHF
     from rahf.predictor import Predictor
 
+    check_folder(out)
     model = RAHF.from_pretrained(weights_folder(run)).eval()
     config = model.config.with_(weights_source=source, weights_license=license_name)
     if calibrate is not None:
@@ -99,6 +102,7 @@ def sprites(
     """
     from rahf.data.sprites import build_library
 
+    check_folder(out)
     typer.echo(f"{build_library(out, emoji or [], clipart, font)} sprites in {out}")
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from foundation.files import replacing, write_text
+from foundation.files import check_folder, replacing, write_text
 from rahf.cli.options import Device, Weights
-from rahf.data.richhf import read_prompts
+from rahf.data.prompt_tables import read_prompts
 
 
 def evaluate_warps(
@@ -28,6 +28,8 @@ def evaluate_warps(
     from rahf.evaluation.warps import find_warps, summarise_warps, warp_sheet, warp_table, warps_to_json
     from rahf.predictor import Predictor
 
+    if out is not None:
+        check_folder(out)
     texts = read_prompts(prompts) if prompts is not None else None
     predictor = Predictor.from_pretrained(weights, device)
     found = find_warps(predictor, folder, texts, severity, seed=seed, batch_size=batch_size)

@@ -1,20 +1,24 @@
 """RichHF-18K: labels from TFRecords, joined to images and prompts that are kept elsewhere.
 
 The records hold no image and no prompt: `filename` points into Pick-a-Pic v1. Images are looked up under a folder by
-that name, prompts in a table (`filename`, `prompt`) as CSV, JSON or JSON lines.
+that name, prompts in a table (`rahf.data.prompt_tables`).
 """
 
-import csv
 import io
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import struct
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from rahf.data.prompt_tables import assign_prompts, normal_name
 from rahf.data.samples import RecordError, Sample
 from rahf.data.tfrecords import Feature, parse_example, read_records
 from rahf.images import SUFFIXES, load_image
@@ -29,6 +33,8 @@ SCORE_FIELDS = {
     "overall_score": "overall",
 }
 MAP_FIELDS = {"artifact_map": "implausibility", "misalignment_map": "misalignment"}
+MAP_FORMATS = ("PNG", "JPEG")
+MAX_MAP_SIDE = 2048  # theirs have 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +81,13 @@ class RichHF:
         self.skipped: list[str] = []
         self.without_image: list[str] = []
         self._items: list[tuple[bytes, Path, str]] = []
-        for payload in (payload for path in records for payload in read_records(path)):
-            self._add(payload, prompts, mismatch)
+        payloads = [payload for path in records for payload in read_records(path)]
+        names = [_text(parse_example(payload), "filename", "a record") for payload in payloads]
+        texts = assign_prompts(names, prompts)
+        stems = Counter(PurePosixPath(normal_name(name)).stem for name in dict.fromkeys(names))
+        for payload, name in zip(payloads, names, strict=True):
+            alone = stems[PurePosixPath(normal_name(name)).stem] == 1
+            self._add(payload, name, find_image(self.images, name, alone), texts.get(name), mismatch)
         if not self._items:
             raise ValueError(
                 f"no record has an image under {images} and a prompt ({len(self.without_image)} have not, "
@@ -84,15 +95,12 @@ class RichHF:
             )
         logger.info("%d records, %d without image or prompt", len(self._items), len(self.without_image))
 
-    def _add(self, payload: bytes, prompts: Mapping[str, str], mismatch: str) -> None:
-        features = parse_example(payload)
-        filename = _text(features, "filename", "a record")
-        path, prompt = find_image(self.images, filename), _lookup(prompts, filename)
+    def _add(self, payload: bytes, filename: str, path: Path | None, prompt: str | None, mismatch: str) -> None:
         if path is None or prompt is None:
             self.without_image.append(filename)
             return
         try:
-            _labels(_text(features, "prompt_misalignment_label", filename), prompt, filename)
+            _labels(_text(parse_example(payload), "prompt_misalignment_label", filename), prompt, filename)
         except RecordError as error:
             if mismatch == "refuse":
                 raise
@@ -112,66 +120,22 @@ class RichHF:
         return Sample(record.filename, image, prompt, record.heatmaps, record.scores, words)
 
 
-def find_image(folder: Path, filename: str) -> Path | None:
+def find_image(folder: Path, filename: str, by_bare_name: bool = True) -> Path | None:
     """The image of a record below `folder`: under its whole name, or its last part, with any image suffix.
 
-    Raises RecordError for a name that points outside the folder.
+    by_bare_name: whether the last part will do; not where several records share it. Composed and decomposed letters
+    are the same. Raises RecordError for a name that points outside the folder.
     """
-    inside = PurePosixPath(filename)
-    if inside.is_absolute() or ".." in inside.parts:
+    inside = PurePosixPath(filename.replace("\\", "/"))
+    if inside.is_absolute() or ".." in inside.parts or not inside.name:
         raise RecordError(f"{filename}: the name points outside the image folder")
-    for name in (inside, PurePosixPath(inside.name)):
+    for name in (inside, PurePosixPath(inside.name)) if by_bare_name else (inside,):
         for suffix in (inside.suffix, *SUFFIXES):
-            path = folder / name.with_suffix(suffix) if suffix else folder / name
-            if path.is_file():
-                return path
+            for form in ("NFC", "NFD"):
+                path = folder / unicodedata.normalize(form, str(name.with_suffix(suffix)))
+                if os.path.isfile(path):  # which takes a name too long for one that is not there
+                    return path
     return None
-
-
-def read_prompts(path: str | Path) -> dict[str, str]:
-    """Prompts by filename from `.csv` or `.jsonl` with columns `filename` and `prompt`, or a `.json` object.
-
-    Raises ValueError for a missing file, another format, damaged text, absent columns or a line without a prompt.
-    """
-    path = Path(path)
-    if path.suffix not in (".csv", ".json", ".jsonl"):
-        raise ValueError(f"{path} is neither .csv, .json nor .jsonl")
-    if not path.is_file():
-        raise ValueError(f"there is no table of prompts at {path}; give a file with filename and prompt")
-    try:
-        return _table(path, path.read_text(encoding="utf-8-sig"))  # spreadsheets put a mark in front
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text; save it again as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); mend it") from error
-
-
-def _table(path: Path, text: str) -> dict[str, str]:
-    if path.suffix == ".json":
-        table = json.loads(text)
-        if not isinstance(table, dict):
-            raise ValueError(f"{path} must hold one JSON object, filename to prompt")
-        return {str(name): str(prompt) for name, prompt in table.items()}
-    rows = list(_rows(path.suffix, text))
-    for number, row in enumerate(rows, start=1):
-        for column in ("filename", "prompt"):
-            if not isinstance(row, dict) or column not in row:
-                raise ValueError(f"{path} has no column {column!r}; it must have `filename` and `prompt`")
-            if not isinstance(row[column], str):
-                raise ValueError(f"entry {number} of {path} has no {column}; fill it in, or take the entry out")
-    return {row["filename"]: row["prompt"] for row in rows}
-
-
-def _rows(suffix: str, text: str) -> Iterator[Mapping[str, str]]:
-    if suffix == ".csv":
-        yield from csv.DictReader(io.StringIO(text))
-    else:
-        yield from (json.loads(line) for line in text.splitlines() if line.strip())
-
-
-def _lookup(prompts: Mapping[str, str], filename: str) -> str | None:
-    last = PurePosixPath(filename)
-    return next((prompts[key] for key in (filename, last.name, last.stem) if key in prompts), None)
 
 
 def _labels(label: str, prompt: str, name: str) -> tuple[int, ...]:
@@ -209,7 +173,9 @@ def _map(features: Mapping[str, Feature], key: str, name: str) -> np.ndarray:
     if not isinstance(value, bytes):
         raise RecordError(f"{name}: field {key} is not an encoded image")
     try:
-        with Image.open(io.BytesIO(value)) as image:
+        with Image.open(io.BytesIO(value), formats=MAP_FORMATS) as image:
+            if max(image.size) > MAX_MAP_SIDE:
+                raise RecordError(f"{name}: field {key} has {image.size} pixels; {MAX_MAP_SIDE} a side are the limit")
             return np.asarray(image.convert("L"), dtype=np.float32) / 255
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise RecordError(f"{name}: field {key} is damaged ({error})") from error

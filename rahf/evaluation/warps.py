@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 
 from foundation.folders import Item, find_items
 from rahf.data.faults import is_visible, plant_warp
+from rahf.data.prompt_tables import assign_prompts
 from rahf.evaluation.metrics import Estimate, auc_judd, mean_estimate
 from rahf.evaluation.report import to_json
-from rahf.folders import prompt_of
 from rahf.images import SUFFIXES, load_image
 from rahf.predictor import Predictor
 from rahf.prompts import encode_prompts
@@ -87,21 +87,28 @@ def find_warps(
 ) -> list[Found]:
     """Plant a warp into every picture below `folder` and predict its implausibility, with and without the warp.
 
-    Pictures in which no warp can be seen are left out and logged. Raises ValueError for a severity outside (0, 1], a
-    folder without pictures, or when none is left.
+    Pictures that cannot be read or in which no warp can be seen are left out and logged. Raises ValueError for a
+    severity outside (0, 1], a folder without pictures, or when none is left.
     """
     if not 0 < severity <= 1:
         raise ValueError(f"severity is {severity}; it must lie above 0 and be at most 1")
     items = find_items(folder, SUFFIXES)
+    prompt_by_file = assign_prompts((item.file for item in items), prompts or {})
     found: list[Found] = []
     for start in tqdm(range(0, len(items), batch_size), desc="planting"):
         batch = []
         for item in items[start : start + batch_size]:
-            planted = plant(item, _prompt_for(predictor, item, prompts), severity, side, seed)
+            try:
+                planted = plant(item, _prompt_for(predictor, item, prompt_by_file), severity, side, seed)
+            except ValueError as error:
+                logger.warning("%s: %s; left out", item.file, error)
+                continue
             if planted is None:
                 logger.warning("%s: no warp can be seen in it; left out", item.file)
             else:
                 batch.append(planted)
+        if not batch:
+            continue
         pictures = [picture for planted in batch for picture in (planted.warped, planted.picture)]
         texts = [planted.prompt for planted in batch for _ in range(2)]
         predicted = predictor.predict_batch(pictures, texts, words=False)
@@ -180,9 +187,9 @@ def edge_energy(picture: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(length, (0, 0), max(min(grey.shape) / 30, 1))
 
 
-def _prompt_for(predictor: Predictor, item: Item, prompts: Mapping[str, str] | None) -> str:
+def _prompt_for(predictor: Predictor, item: Item, prompts: Mapping[str, str]) -> str:
     """The prompt of a picture where one is known that the model can read: the warp is not a matter of words."""
-    prompt = prompt_of(item, prompts) if prompts else None
+    prompt = prompts.get(item.file)
     if prompt is None:
         return PROMPT
     try:

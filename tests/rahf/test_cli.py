@@ -114,8 +114,11 @@ def test_mistakes_are_told_in_a_line(weights: Path, images: Path, tmp_path: Path
         (("analyze", images / "0.png", "-p", "!!", "-w", weights), "only punctuation"),
         (("analyze", images / "0.png", "-p", "a", "-w", tmp_path / "no"), "neither a folder"),
         (("analyze", images / "0.png", "-p", "a", "-w", weights, "--device", "tpu"), "device 'tpu' is unknown"),
-        (("analyze", images / "0.png", "-p", "a", "-w", weights, "-o", tmp_path / "bad.pt"), "bad.pt is a file"),
-        (("analyze", images / "0.png", "-p", "a", "-w", weights, "-o", tmp_path / "bad.pt" / "x"), "bad.pt is a file"),
+        (("analyze", images / "0.png", "-p", "a", "-w", weights, "-o", tmp_path / "bad.pt"), "bad.pt: it is a file"),
+        (
+            ("analyze", images / "0.png", "-p", "a", "-w", weights, "-o", tmp_path / "bad.pt" / "x"),
+            "bad.pt: it is a file",
+        ),
         (("rank", images, "--prompts", tmp_path / "no.csv", "-w", weights), "no table of prompts at"),
         (("rank", images, "--prompts", table, "-w", weights, "--batch-size", 0), "batch_size is 0"),
         (("rank", tmp_path / "no", "--prompts", table, "-w", weights), "is not a folder"),

@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from foundation.folders import Item, Processes
 from rahf.cli.main import app
-from rahf.folders import analyze_folder, prompt_of
+from rahf.data.prompt_tables import assign_prompts
+from rahf.folders import analyze_folder, prompts_of
 from rahf.model.config import SCORES
 from rahf.model.rahf import RAHF
 from rahf.predictor import Predictor
@@ -135,8 +136,8 @@ def test_a_second_run_makes_only_what_is_missing(weights: Path, images: Path, tm
     ],
 )
 def test_prompts_are_found_by_the_most_exact_name(keys: list[str], expected: str | None) -> None:
-    assert prompt_of(Item(Path("x/a.png"), "x/a.png", "x/a"), {key: key for key in keys}) == expected
-    assert prompt_of(Item(Path("x/a.png"), "x/a.png", "x/a"), "one for all") == "one for all"
+    assert assign_prompts(["x/a.png"], {key: key for key in keys}).get("x/a.png") == expected
+    assert prompts_of([Item(Path("x/a.png"), "x/a.png", "x/a")], "one for all") == {"x/a.png": "one for all"}
 
 
 def test_mistakes_are_told_before_any_work(weights: Path, images: Path, prompts: Path, tmp_path: Path) -> None:
@@ -184,3 +185,78 @@ def test_two_processes_share_the_images(weights: Path, images: Path, prompts: Pa
         "deep/a",
     ]
     assert set(read_failures(out)) == {"broken.png", "dots.png", "silent.png"}
+
+
+def rank(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["rank", *(str(argument) for argument in arguments), "--device", "cpu"])
+
+
+def test_a_broken_file_does_not_end_a_ranking(weights: Path, images: Path, tmp_path: Path) -> None:
+    (images / "dots.png").unlink()
+    (images / "._a.png").write_bytes(b"what macOS leaves")
+    (images / "x.png").mkdir()
+    (images / "a.jxl").touch()
+    names = ("a.png", "b.png", "c.png", "deep/a.png", "silent.png", "broken.png")
+    table = tmp_path / "p.json"
+    table.write_text(json.dumps(dict.fromkeys(names, "a cat")))
+    result = rank(images, "--prompts", table, "-w", weights, "--batch-size", 2)
+    assert result.exit_code == 1
+    assert sorted(line.split()[1] for line in result.stdout.splitlines()) == sorted(set(names) - {"broken.png"})
+    assert "broken.png: " in result.stderr
+    assert "a.jxl: left out; files that end in .jxl are not read" in result.stderr
+    assert "._a.png" not in result.stderr
+
+
+def test_a_picture_has_no_other_pictures_prompt(weights: Path, images: Path, tmp_path: Path) -> None:
+    for name in ("broken.png", "silent.png", "dots.png", "b.png", "c.png"):
+        (images / name).unlink()
+    table = tmp_path / "p.json"
+    table.write_text(json.dumps({"a.png": "a red cat"}))
+    out = tmp_path / "out"
+    assert analyze(images, "--prompts", table, "-w", weights, "-o", out, "--scores-only").exit_code == 1
+    assert read_failures(out) == {
+        "deep/a.png": "there is no prompt for deep/a.png: a.png fits several pictures; write it with its folder and "
+        "ending"
+    }
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "\uff1dx"])
+def test_a_spreadsheet_calculates_nothing(weights: Path, images: Path, tmp_path: Path, name: str) -> None:
+    folder, out = tmp_path / "one", tmp_path / "out"
+    folder.mkdir()
+    (images / "a.png").rename(folder / f"{name}.png")
+    assert analyze(folder, "-p", f"{name} a cat", "-w", weights, "-o", out, "--scores-only").exit_code == 0
+    with open(out / "scores.csv", newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["file"], row["prompt"]) == (f"'{name}.png", f"'{name} a cat")
+    assert json.loads((out / f"{name}.json").read_text())["prompt"] == f"{name} a cat", "only cells are changed"
+
+
+def test_feedback_on_one_picture_is_replaced_as_a_whole(weights: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert analyze(images / "a.png", "-p", "a cat", "-w", weights, "-o", out).exit_code == 0
+    (out / "mine.txt").write_text("mine")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "feedback.json",
+        "implausibility.png",
+        "mine.txt",
+        "misalignment.png",
+        "report.png",
+    ]
+    assert analyze(images / "b.png", "-p", "a dog", "-w", weights, "-o", out, "--scores-only").exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["feedback.json", "mine.txt", "report.png"], "no older maps"
+
+
+def test_a_full_disk_leaves_no_report(weights: Path, images: Path, tmp_path: Path) -> None:
+    """Files may not grow past 8 kB here, which a report does."""
+    out = tmp_path / "out"
+    program = "import resource, signal, sys\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    program += "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+    program += "from rahf.cli.main import app\napp(sys.argv[1:])\n"
+    arguments = ["analyze", images / "a.png", "-p", "a cat", "-w", weights, "-o", out, "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"cannot write {out}: it would be larger than a file may be here" in done.stderr
+    assert not out.exists()

@@ -1,17 +1,22 @@
 """Readers of human labels, on records written here byte by byte."""
 
+import contextlib
 import io
 import json
 import struct
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from rahf.data.prompt_tables import read_prompts
 from rahf.data.rapidata import parse_row, rapidata_samples
-from rahf.data.richhf import RichHF, find_image, parse_record, read_prompts
+from rahf.data.richhf import RichHF, find_image, parse_record
 from rahf.data.samples import RecordError, Sample
 from rahf.data.tfrecords import masked_crc32c, parse_example, read_records
 
@@ -210,8 +215,8 @@ def test_prompts_from_a_spreadsheet(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("p.csv", "filename,prompt\nB\xe4r.png,a\n".encode("latin-1"), "not UTF-8"),
-        ("p.csv", b"filename,prompt\na.png,cat\nb.png\n", "entry 2 of .* has no prompt"),
-        ("p.jsonl", b'{"filename": "a.png", "prompt": null}', "entry 1 of .* has no prompt"),
+        ("p.csv", b"filename,prompt\na.png,cat\nb.png\n", "line 3 of .* has no prompt"),
+        ("p.jsonl", b'{"filename": "a.png", "prompt": null}', "line 1 of .* has no prompt"),
         ("p.jsonl", b'{"filename": "a.png"}', "no column 'prompt'"),
         ("p.jsonl", b"[1]", "no column 'filename'"),
         ("p.json", b"{", "is not JSON"),
@@ -270,3 +275,81 @@ def test_samples_check_themselves() -> None:
         Sample("x", image, "a", scores={"beauty": 0.5})
     with pytest.raises(RecordError, match="uint8"):
         Sample("x", image.astype(np.float32), "a")
+
+
+def endless(number: int, length: int) -> bytes:
+    """A field whose number never ends."""
+    return varint(number << 3) + b"\xff" * length
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (b"\xff" * 1_000_000, "no tf"),
+        (endless(1, 1_000_000), "no tf"),
+        (chunk(1, chunk(1, chunk(1, b"n") + chunk(2, chunk(3, chunk(1, b"\x80" * 1_000_000))))), "no tf"),
+        (varint(1 << 3 | 2) + varint(1 << 62) + b"x", "no tf"),
+        (varint(1 << 3 | 2) + b"\xff" * 9 + b"\x7f" + b"x", "no tf"),
+        (varint(2 << 3) * 2 * 1_000_000, "over 200000 fields"),
+        (chunk(1, chunk(1, chunk(1, b"n") + chunk(2, chunk(3, chunk(1, bytes(1_000_000)))))), "over 200000 fields"),
+        (chunk(1, chunk(1, chunk(1, b"n") + chunk(2, chunk(2, chunk(1, bytes(4_000_000)))))), "over 200000 fields"),
+    ],
+)
+def test_records_made_to_cost_time_are_refused(payload: bytes, says: str) -> None:
+    with pytest.raises(RecordError, match=says):
+        parse_example(payload)
+
+
+@pytest.mark.parametrize(("length", "says"), [(1 << 25, "ends within the record"), (1 << 62, "it claims 46116860")])
+def test_absurd_lengths_are_not_read(tmp_path: Path, length: int, says: str) -> None:
+    head = struct.pack("<Q", length)
+    (tmp_path / "x.tfrecord").write_bytes(head + masked(head) + b"x" * 100)
+    with pytest.raises(RecordError, match=rf"x\.tfrecord record 0: .*{says}"):
+        list(read_records(tmp_path / "x.tfrecord"))
+
+
+def test_numbers_of_64_bits(tmp_path: Path) -> None:
+    values = [0, 1, -1, 2**63 - 1, -(2**63)]
+    assert parse_example(example({"a": values})) == {"a": values}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_bytes_are_an_example_or_refused(data: st.DataObject) -> None:
+    whole = bytearray(data.draw(st.sampled_from([labels("a.png", "0 1"), example({"a": [1, 2], "b": 0.5}), b""])))
+    for _ in range(data.draw(st.integers(0, 6))):
+        if whole:
+            whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    payload = bytes(whole[: data.draw(st.integers(0, len(whole)))]) + data.draw(st.binary(max_size=20))
+    for read in (parse_example, parse_record):
+        with contextlib.suppress(RecordError):
+            read(payload)
+
+
+def test_maps_are_pictures_of_the_two_kinds_and_no_larger(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("L", (4096, 4096)).save(out, "png")
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n"
+    for content, says in [
+        (out.getvalue(), "has .4096, 4096. pixels; 2048"),
+        (script, "is damaged"),
+        (b"GIF89a", "damaged"),
+    ]:
+        with pytest.raises(RecordError, match=f"a.png: field artifact_map {says}"):
+            parse_record(labels("a.png", "1", artifact_map=content))
+
+
+def test_a_bare_name_that_several_records_share_finds_nothing(tmp_path: Path) -> None:
+    payloads = [labels("train/a.png", "1 1"), labels("test/a.png", "1 1"), labels("train/b.png", "1 1")]
+    (tmp_path / "x.tfrecord").write_bytes(b"".join(map(record, payloads)))
+    for name in ("a.png", "b.jpg"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    found = RichHF([tmp_path / "x.tfrecord"], tmp_path, {"a.png": "two words", "b": "two words"})
+    assert [found[index].name for index in range(len(found))] == ["train/b.png"]
+    assert found.without_image == ["train/a.png", "test/a.png"]
+
+
+def test_decomposed_names_on_disk_are_found(tmp_path: Path) -> None:
+    (tmp_path / unicodedata.normalize("NFD", "café.png")).touch()
+    assert find_image(tmp_path, "train\\café.png") == tmp_path / unicodedata.normalize("NFD", "café.png")
+    assert find_image(tmp_path, "x" * 300) is None
