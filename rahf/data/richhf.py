@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rahf.data.prompt_tables import assign_prompts, normal_name
 from rahf.data.samples import RecordError, Sample
@@ -178,4 +178,5 @@ def _map(features: Mapping[str, Feature], key: str, name: str) -> np.ndarray:
                 raise RecordError(f"{name}: field {key} has {image.size} pixels; {MAX_MAP_SIDE} a side are the limit")
             return np.asarray(image.convert("L"), dtype=np.float32) / 255
     except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise RecordError(f"{name}: field {key} is damaged ({error})") from error
+        reason = "no PNG or JPEG" if isinstance(error, UnidentifiedImageError) else error
+        raise RecordError(f"{name}: field {key} is damaged ({reason})") from error

@@ -333,7 +333,7 @@ def test_maps_are_pictures_of_the_two_kinds_and_no_larger(tmp_path: Path) -> Non
     for content, says in [
         (out.getvalue(), "has .4096, 4096. pixels; 2048"),
         (script, "is damaged"),
-        (b"GIF89a", "damaged"),
+        (b"GIF89a", "is damaged .no PNG or JPEG"),
     ]:
         with pytest.raises(RecordError, match=f"a.png: field artifact_map {says}"):
             parse_record(labels("a.png", "1", artifact_map=content))
