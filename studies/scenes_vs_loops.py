@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import imageio.v3 as iio
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from gid.data.scenes import Scene, generate_scene
 from gid.data.shards import read_shard
 from gid.data.videos import load_pairs
 from gid.motion.spectrum import SpectralVolume
+from gid.rendering.video import read_video
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -196,7 +196,7 @@ def made(options: argparse.Namespace) -> dict[str, list[Figures]]:
         raise SystemExit(f"{options.loops} holds no .mp4 loops")
     rows: dict[str, list[Figures]] = {"loops, flow": [], "scenes, flow": [], "scenes, exact": []}
     for clip in tqdm(clips, desc="loops"):
-        rows["loops, flow"].append(figures(flow_spectrum(list(iio.imread(clip, plugin="pyav")[: 150 : options.every]))))
+        rows["loops, flow"].append(figures(flow_spectrum(list(read_video(clip, 150)[0][:: options.every]))))
     movers = (scene for i in range(10 * options.scenes) if (scene := generate_scene(options.seed + i)).kind != "still")
     for number in tqdm(range(options.scenes), desc="scenes"):
         scene = next(movers)

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,7 +29,8 @@ _CODECS: dict[str, tuple[str, dict[str, str]]] = {
     ".mp4": ("libx264", {"crf": "18", "preset": "veryfast"}),
     ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
 }
-_UNTAGGED = 2  # what FFmpeg calls a matrix that the file does not state
+_UNTAGGED = 2  # FFmpeg's number (ITU-T H.273) for a matrix that the file does not state
+_BT709 = 1  # its number for that standard's matrix, primaries and transfer
 _HD_ROWS = 720  # from here up a player takes an untagged clip for BT.709, below for BT.601
 _FRAMES_AHEAD = 16  # that may wait for the encoder
 SUFFIXES = (".mp4", ".webm", ".gif", ".png")
@@ -164,8 +165,8 @@ def _write_encoded(
             raise ValueError(f"{codec} is not a video codec of the installed av; reinstall it with pip install av")
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         tags = stream.codec_context
-        tags.colorspace, tags.color_range = Colorspace.ITU709, ColorRange.MPEG
-        tags.color_primaries, tags.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        tags.colorspace = tags.color_primaries = tags.color_trc = _BT709
+        tags.color_range = ColorRange.MPEG
 
         def encode(image: Frames) -> None:
             padded = np.pad(image, pad, mode="edge") if width % 2 or height % 2 else image
