@@ -1,12 +1,12 @@
 """Prompts as RichHF-18K treats them: words, labels, spans in the original text, and tokens.
 
-Words are what stands between `, . ? ! " : ;` and spaces. The cleaned prompt joins them with single spaces, case kept;
-the target text appends `_0` to every misaligned word.
+In its labels words are what stands between `, . ? ! " : ;` and spaces; a visitor's prompt, in whatever script, is split
+by `rahf.prompt_words`. The cleaned prompt joins the words with single spaces, case kept; the target text appends `_0`
+to every misaligned word.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,32 +15,32 @@ from transformers import AutoTokenizer
 
 from rahf.model.config import TASKS, RAHFConfig
 from rahf.model.rahf import Texts, TextTokens
+from rahf.prompt_words import Word, prompt_words
 
 MARK = "_0"
 MISALIGNED, ALIGNED = 0, 1
 PAD, END, UNKNOWN = 0, 1, 2
+MAX_LETTERS = 50_000
+
+Splitter = Callable[[str], list[Word]]
 
 _WORD = re.compile(r'[^,.?!":; ]+')
 _BLANKS = str.maketrans({"\n": " ", "\t": " ", "\r": " ", "\u00a0": " "})
 
 
-@dataclass(frozen=True)
-class Word:
-    """A word of a prompt and where it stands: `prompt[start:end] == text`."""
-
-    text: str
-    start: int
-    end: int
-
-
 def split_words(prompt: str) -> list[Word]:
-    """The words of a prompt, in order, exactly as the labels of RichHF-18K count them."""
+    """The words of a prompt, in order, exactly as the labels of RichHF-18K count them; `prompt[start:end] == text`."""
     return [Word(match.group(), match.start(), match.end()) for match in _WORD.finditer(prompt)]
 
 
 def plain_blanks(prompt: str) -> str:
     """Line breaks, tabs and no-break spaces as spaces, one for one, so that spans keep their places."""
     return prompt.translate(_BLANKS)
+
+
+def label_words(prompt: str) -> list[Word]:
+    """`split_words` where line breaks and tabs part words too, as for training on labelled prompts."""
+    return split_words(plain_blanks(prompt))
 
 
 def clean_prompt(prompt: str) -> str:
@@ -152,12 +152,15 @@ def pad(rows: Sequence[Sequence[int]]) -> TextTokens:
     return TextTokens(ids, mask)
 
 
-def encode_prompts(prompts: Sequence[str], config: RAHFConfig, tokenizer: TextTokenizer) -> Texts:
+def encode_prompts(
+    prompts: Sequence[str], config: RAHFConfig, tokenizer: TextTokenizer, split: Splitter = prompt_words
+) -> Texts:
     """Cleaned and tokenised prompts; for the augmented-prompt variant one text for each output, its task in front.
 
+    split: what the words of a prompt are; `label_words` for those whose labels were counted so.
     Raises ValueError for a prompt without words or one longer than the model reads.
     """
-    cleaned = [check_prompt(prompt) for prompt in prompts]
+    cleaned = [check_prompt(prompt, split) for prompt in prompts]
     if config.blind == "text":
         cleaned = ["unknown"] * len(cleaned)
     if config.variant == "multi_head":
@@ -165,11 +168,13 @@ def encode_prompts(prompts: Sequence[str], config: RAHFConfig, tokenizer: TextTo
     return {name: _encode([f"{task} {text}" for text in cleaned], config, tokenizer) for name, task in TASKS.items()}
 
 
-def check_prompt(prompt: str) -> str:
-    """The cleaned prompt. Raises ValueError if it is empty or holds only punctuation."""
+def check_prompt(prompt: str, split: Splitter = prompt_words) -> str:
+    """The cleaned prompt, its words joined by spaces. Raises ValueError if it holds none or is far too long."""
+    if len(prompt) > MAX_LETTERS:
+        raise ValueError(f"the prompt has {len(prompt)} letters; the limit is {MAX_LETTERS}: shorten it")
     if not prompt.strip():
         raise ValueError("the prompt is empty; give the text that the image was made from")
-    cleaned = clean_prompt(plain_blanks(prompt))
+    cleaned = " ".join(word.text for word in split(prompt))
     if not cleaned:
         raise ValueError(f"the prompt {prompt[:40]!r} holds no word, only punctuation; give the text of the image")
     return cleaned

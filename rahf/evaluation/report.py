@@ -62,9 +62,10 @@ def collect(predictor: Predictor, source: SampleSource, batch_size: int = 8, lim
     heatmaps: dict[str, list[dict[str, float]]] = {name: [] for name in HEATMAPS}
     clean: dict[str, list[bool]] = {name: [] for name in HEATMAPS}
     words: list[tuple[np.ndarray, np.ndarray]] = []
+    counted = predictor.as_labelled()
     for start in tqdm(range(0, count, batch_size), desc="evaluating"):
         samples = [source[index] for index in range(start, min(start + batch_size, count))]
-        found = predictor.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
+        found = counted.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
         for sample, feedback in zip(samples, found, strict=True):
             for name in SCORES:
                 scores[name].append((feedback.scores[name], sample.scores.get(name, math.nan)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from rahf.data.samples import Sample
 from rahf.model.config import HEATMAPS, SCORES, RAHFConfig
 from rahf.model.rahf import RAHFOutput, Texts, TextTokens
-from rahf.prompts import ALIGNED, MISALIGNED, TextTokenizer, encode_prompts, plain_blanks, split_words
+from rahf.prompts import ALIGNED, MISALIGNED, TextTokenizer, encode_prompts, label_words
 from rahf.training.auxiliary import Places, WordEnds, places_of, word_ends
 from rahf.words import IGNORED, WordTargets, choice_logits, word_targets
 
@@ -74,7 +74,7 @@ def collate(
 
     Raises ValueError for a prompt the model cannot read.
     """
-    words = [[word.text for word in split_words(plain_blanks(sample.prompt))] for sample in samples]
+    words = [[word.text for word in label_words(sample.prompt)] for sample in samples]
     labels = [
         list(sample.words) if sample.words is not None else [ALIGNED] * len(row)
         for sample, row in zip(samples, words, strict=True)
@@ -91,7 +91,7 @@ def collate(
         images=torch.stack([_square(sample.image, config.image_size) for sample in samples]),
         heatmaps={name: _heatmaps(samples, name, config.heatmap_size) for name in HEATMAPS},
         scores={name: torch.tensor([sample.scores.get(name, float("nan")) for sample in samples]) for name in SCORES},
-        texts=encode_prompts([sample.prompt for sample in samples], config, tokenizer),
+        texts=encode_prompts([sample.prompt for sample in samples], config, tokenizer, label_words),
         targets=targets,
         marks=marks,
         places=places_of(samples, config.grid, *auxiliary) if auxiliary else None,
