@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from rahf.model.loading import resolve_weights
 from rahf.model.precision import resolve_precision
 from rahf.model.rahf import RAHF, TextTokens
 from rahf.pictures.feedback import FOLDER, PictureFeedback
-from rahf.prompts import TextTokenizer, check_prompt, encode_prompts, load_tokenizer, plain_blanks, split_words
+from rahf.prompt_words import prompt_words
+from rahf.prompts import Splitter, TextTokenizer, check_prompt, encode_prompts, label_words, load_tokenizer
 from rahf.words import word_probabilities
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Predictor:
         self.tokenizer = tokenizer or load_tokenizer(model.config)
         self.name = name or model.config.weights_source
         self.pictures = pictures
+        self.split: Splitter = prompt_words
 
     @classmethod
     def from_pretrained(
@@ -71,9 +74,15 @@ class Predictor:
     def check_prompt(self, prompt: str) -> None:
         """Raises ValueError for a prompt that cannot be used with any image."""
         if self.pictures is None:
-            encode_prompts([prompt], self.model.config, self.tokenizer)
+            encode_prompts([prompt], self.model.config, self.tokenizer, self.split)
         else:
-            check_prompt(prompt)
+            check_prompt(prompt, self.split)
+
+    def as_labelled(self) -> "Predictor":
+        """This predictor with prompts split as RichHF-18K's labels count words, to be compared with them."""
+        other = copy(self)
+        other.split = label_words
+        return other
 
     def predict(
         self,
@@ -125,7 +134,7 @@ class Predictor:
         judgement = self.pictures.look(image)
         if self.pictures.is_composed(judgement):
             return None
-        return replace(self.pictures.describe(judgement, image, prompt, words, heatmaps), model=self.name)
+        return replace(self.pictures.describe(judgement, image, prompt, words, heatmaps, self.split), model=self.name)
 
     def _fused(
         self,
@@ -140,14 +149,14 @@ class Predictor:
         if not images:
             return []
         model = self.model
-        texts = encode_prompts(prompts, model.config, self.tokenizer)
+        texts = encode_prompts(prompts, model.config, self.tokenizer, self.split)
         loaded, sizes = self._squash(images)
         visual = model.encode_image(loaded)
         want_words, want_heatmaps = words and not scores_only, heatmaps and not scores_only
         outputs = _Fuser(model, visual, texts)
         scores = {name: model.head(name)(outputs[name].features).float().cpu() for name in SCORES}
         maps = {name: model.head(name)(outputs[name].features) for name in HEATMAPS if want_heatmaps}
-        spans = [split_words(plain_blanks(prompt)) for prompt in prompts]
+        spans = [self.split(prompt) for prompt in prompts]
         chances: list[list[float]] = [[] for _ in prompts]
         if want_words:
             chances = word_probabilities(
