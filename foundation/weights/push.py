@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +17,14 @@ from foundation.weights.checks import (
     describe,
     layout_of,
     read_json,
-    safetensors_numbers,
+    tensor_shapes,
 )
 from foundation.weights.resolver import HubName, explain
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-    from foundation.weights.download import Hub, Listing
+    from foundation.weights.hub import Hub, Listing
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def check_name(repo: str) -> None:
 
 def parameters_of(folder: Path) -> int:
     """How many numbers the weights of a folder are."""
-    return sum(safetensors_numbers(path) for path in folder.rglob("*.safetensors"))
+    return sum(math.prod(shape) for path in folder.rglob("*.safetensors") for shape in tensor_shapes(path).values())
 
 
 def push(
@@ -108,7 +109,7 @@ def push(
     Returns the commit. Raises ValueError, in one sentence with the remedy, if it may not be written, holds something
     else, or the line breaks: then nothing has changed for those who load it.
     """
-    from foundation.weights.download import NETWORK_ERRORS, Hub
+    from foundation.weights.hub import NETWORK_ERRORS, Hub
 
     hub = Hub(endpoint, token)
     faults: tuple[type[BaseException], ...] = (*NETWORK_ERRORS, RuntimeError)  # the second: a file's upload failed
@@ -174,7 +175,7 @@ def _explain_push(error: BaseException, repo: str, hub: Hub) -> ValueError:
     """A refusal or a broken line while publishing, as one sentence with the remedy."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    from foundation.weights.download import status_of
+    from foundation.weights.hub import status_of
 
     cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
     status = status_of(cause)

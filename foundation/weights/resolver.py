@@ -19,8 +19,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from foundation.weights.checks import (
@@ -36,7 +36,7 @@ from foundation.weights.checks import (
 from foundation.weights.known import KNOWN, KnownWeights
 
 if TYPE_CHECKING:
-    from foundation.weights.download import Hub, Listing, Progress
+    from foundation.weights.hub import Hub, Listing, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ def resolve(
     cache: str | Path | None = None,
     progress: Progress | None = None,
     known: Iterable[KnownWeights] = KNOWN,
+    headers: bool = True,
 ) -> Path:
     """The folder of weights that a name stands for, checked to be whole and of this kind; downloads what is missing.
 
@@ -96,9 +97,10 @@ def resolve(
         token, endpoint, cache: instead of HF_TOKEN, HF_ENDPOINT and HF_HOME.
         progress: called with (file, bytes so far, bytes in all); progress bars are shown in a terminal either way.
         known: weights whose revision is pinned and whose sha256 are known.
+        headers: read each safetensors header; not needed where the weights are loaded next, which reads it.
 
     Raises:
-        ValueError: in one sentence with the remedy, if nothing is there, it cannot be had, or it is not these weights.
+        ValueError: in one sentence with the remedy, if nothing is there, it cannot be fetched, or it is another kind.
     """
     text = str(name) if name is not None else os.environ.get(kind.variable, "").strip() or EMBEDDED
     if text == EMBEDDED:
@@ -107,11 +109,11 @@ def resolve(
                 f"this copy of {kind.library} holds no embedded weights; name a folder made by {kind.made_by}, or "
                 "owner/repo on the Hub"
             )
-        check_folder(kind.embedded, kind)
+        check_folder(kind.embedded, kind, headers=headers)
         return kind.embedded
     folder = Path(text).expanduser()
     if text and folder.is_dir():  # Path("") is the current folder
-        check_folder(folder, kind)
+        check_folder(folder, kind, headers=headers)
         return folder
     hub_name = HubName.parse(text)
     if hub_name is None:
@@ -119,7 +121,10 @@ def resolve(
             f"weights {text!r} are unknown: neither a folder nor a Hub repository; use 'embedded', a folder, or "
             "owner/repo[@revision][/subfolder]"
         )
-    return _Fetching(hub_name, kind, token, endpoint, cache, progress, known).run()
+    from foundation.weights.hub import Hub  # huggingface_hub is only imported when it is needed
+
+    hub = Hub(endpoint, token, Path(cache) if cache is not None else None)
+    return _Fetching(hub_name, kind, hub, progress, known, headers).run()
 
 
 class _Fetching:
@@ -129,15 +134,12 @@ class _Fetching:
         self,
         name: HubName,
         kind: WeightsKind,
-        token: str | None,
-        endpoint: str | None,
-        cache: str | Path | None,
+        hub: Hub,
         progress: Progress | None,
         known: Iterable[KnownWeights],
+        headers: bool,
     ) -> None:
-        from foundation.weights.download import Hub  # huggingface_hub is only imported when it is needed
-
-        self.hub: Hub = Hub(endpoint, token, Path(cache) if cache is not None else None)
+        self.hub, self.headers = hub, headers
         self.kind = kind
         self.progress = progress
         self.known = next((k for k in known if k.repo == name.repo and name.revision in (None, k.revision)), None)
@@ -148,13 +150,12 @@ class _Fetching:
         """The snapshot's folder, whole and checked. Raises ValueError."""
         from huggingface_hub.errors import HFValidationError
 
-        from foundation.weights.download import COMMIT, NETWORK_ERRORS
+        from foundation.weights.hub import COMMIT, NETWORK_ERRORS
 
         if COMMIT.fullmatch(self.name.revision or "") and (cached := self._cached()) is not None:
             return cached  # a commit never changes: nothing to ask
         try:
-            in_cache = self.hub.commit_in_cache(self.name.repo, self.name.revision) is not None
-            listing = self.hub.listing(self.name.repo, self.name.revision, attempts=1 if in_cache else 3)
+            listing = self.hub.listing(self.name.repo, self.name.revision)
         except HFValidationError as error:
             raise ValueError(f"{self.name} is no name of a Hub repository ({_line(error)}); check it") from error
         except ValueError as error:
@@ -175,11 +176,12 @@ class _Fetching:
     def _fetch(self, listing: Listing) -> Path:
         """Download what is missing of a commit, the marker first: it says whether the rest is wanted."""
         inside = {self._inside(path): file for path, file in listing.files.items() if self._inside(path) is not None}
-        repo, commit = self.name.repo, listing.commit
-        folder = self.hub.snapshot(repo, commit) / self.name.subfolder
 
-        def read(path: str) -> dict:
-            return read_json(self.hub.fetch(repo, commit, inside[path], self.progress))
+        def fetch(path: str) -> Path:
+            return self.hub.fetch(self.name.repo, listing.commit, inside[path], self.progress)
+
+        def read(path: str) -> dict[str, Any]:
+            return read_json(fetch(path))
 
         if self.kind.marker not in inside:
             other = next((name for name in ("model_index.json", "config.json") if name in inside), None)
@@ -187,14 +189,15 @@ class _Fetching:
         layout = layout_of(read(self.kind.marker), str(self.name), self.kind)
         if lacking := missing_files(layout, inside.__contains__, read):
             raise ValueError(f"{self.name} is incomplete: it lacks {lacking[0]}; ask its owner, or name other weights")
+        folder = fetch(self.kind.marker).parent
         for path in sorted(path for path in inside if path is not None and layout.holds(path)):
-            self.hub.fetch(repo, commit, inside[path], self.progress)
+            fetch(path)
         self._verify(folder, {path: file.digest for path, file in inside.items() if path and len(file.digest) == 64})
-        self.hub.remember(repo, self.name.revision, commit)
+        self.hub.remember(self.name.repo, self.name.revision, listing.commit)
         return folder
 
     def _verify(self, folder: Path, hashed: Mapping[str, str]) -> None:
-        check_folder(folder, self.kind, hashed)
+        check_folder(folder, self.kind, hashed, self.headers)
         for path, sha256 in (self.known.files if self.known is not None else {}).items():
             file = folder / path
             if not file.is_file() or (hashed.get(path) or digest_of(file, sha256)) != sha256:
@@ -205,19 +208,17 @@ class _Fetching:
 
     def _cached(self) -> Path | None:
         """The cached snapshot if it is whole and undamaged, else None."""
-        commit = self.hub.commit_in_cache(self.name.repo, self.name.revision)
-        if commit is None:
-            return None
-        folder = self.hub.snapshot(self.name.repo, commit) / self.name.subfolder
-        if not (folder / self.kind.marker).is_file():
+        inside = PurePosixPath(self.name.subfolder) / self.kind.marker
+        marker = self.hub.cached(self.name.repo, str(inside), self.name.revision)
+        if marker is None:
             return None
         try:
-            layout = layout_of(read_json(folder / self.kind.marker), str(self.name), self.kind)
-            self._verify(folder, _check_links(folder, layout))
+            layout = layout_of(read_json(marker), str(self.name), self.kind)
+            self._verify(marker.parent, _check_links(marker.parent, layout))
         except ValueError as error:
             logger.warning("the cached copy of %s is not used: %s", self.name, error)
             return None
-        return folder
+        return marker.parent
 
     def _inside(self, path: str) -> str | None:
         """A repository's path relative to the subfolder, or None if it lies elsewhere."""
@@ -255,8 +256,9 @@ def explain(error: BaseException, name: HubName, hub: Hub) -> ValueError:
         RevisionNotFoundError,
     )
 
-    from foundation.weights.download import status_of
+    from foundation.weights.hub import cause_of, status_of
 
+    error = cause_of(error)
     status = status_of(error)
     elsewhere = "name a folder, or use 'embedded'"
     if isinstance(error, OfflineModeIsEnabled):
@@ -291,7 +293,7 @@ def explain(error: BaseException, name: HubName, hub: Hub) -> ValueError:
     else:
         why = (
             f"could not be fetched: {hub.host} cannot be reached or broke off ({_line(error)}); check the connection "
-            f"and start again, what has arrived is kept; or {elsewhere}"
+            f"and start again, files that have arrived whole are kept; or {elsewhere}"
         )
     return ValueError(f"{name} {why}")
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, split_torch_state_dict_into_shards
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from foundation.files import new_folder, replacing, write_text
@@ -32,6 +33,7 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 HEADER_ROOM = 100_000  # bytes of a part left for its header
+PART_BYTES = 1_000_000_000  # of weights that are not asked for in smaller parts
 EMBEDDING = "t5.shared.weight"
 TIED = ("t5.encoder.embed_tokens.weight", "t5.decoder.embed_tokens.weight", "t5.lm_head.weight")
 
@@ -45,17 +47,6 @@ _LAYER_PARTS = {
 _LAYER_PARTS_BACK = {new: old for old, new in _LAYER_PARTS.items()}
 _OLD_LAYER = re.compile(r"^vit\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)$")
 _NEW_LAYER = re.compile(r"^vit\.layers\.(\d+)\.(.+)\.(weight|bias)$")
-
-_DTYPES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 
 def canonical_key(key: str) -> str:
@@ -104,32 +95,37 @@ def named_weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def write_safetensors(
-    path: Path,
+def write_weights(
+    folder: Path,
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype | None = None,
     metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write a safetensors file one tensor at a time, so that memory holds one tensor beyond the sources.
+    most: int = PART_BYTES,
+) -> list[Path]:
+    """Write `model.safetensors`, or parts of at most `most` bytes with an index, as the Hub lays out large models.
 
-    Floating-point tensors are cast to `dtype` if given. The file appears under its name only when it is whole.
-    Raises CheckpointError for a tensor type the format does not know.
+    Floating-point tensors are cast to `dtype` if given, one part at a time, so that memory holds one part beyond the
+    sources. Gives the files. Raises ValueError if a single tensor is larger than `most`.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-    offset = 0
+    kinds = {name: dtype if dtype and tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
-        kind = _stored_dtype(name, tensor, dtype)
-        size = tensor.numel() * kind.itemsize
-        header[name] = {"dtype": _DTYPES[kind], "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
-        offset += size
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)  # the format aligns the data to eight bytes
-    with replacing(path) as partial, open(partial, "wb") as file:
-        file.write(len(encoded).to_bytes(8, "little"))
-        file.write(encoded)
-        for name, tensor in tensors.items():
-            whole = tensor.to(device="cpu", dtype=_stored_dtype(name, tensor, dtype)).contiguous()
-            file.write(whole.reshape(-1).view(torch.uint8).numpy().data)
+        size = tensor.numel() * kinds[name].itemsize
+        if size > most - HEADER_ROOM:
+            raise ValueError(f"{name} takes {size} bytes, more than a part of {most} holds; allow larger parts")
+    # Tensors of the stored sizes that take no memory: only the plan is made of them.
+    sizes = {name: torch.empty_like(tensor, dtype=kinds[name], device="meta") for name, tensor in tensors.items()}
+    plan = split_torch_state_dict_into_shards(
+        sizes, filename_pattern="model{suffix}.safetensors", max_shard_size=most - HEADER_ROOM
+    )
+    for file, names in plan.filename_to_tensors.items():
+        part = {name: tensors[name].to(device="cpu", dtype=kinds[name]).contiguous() for name in names}
+        with replacing(folder / file) as partial:
+            save_file(part, partial, {"format": "pt", **(metadata or {})})
+        del part  # before the next is made
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        write_text(folder / INDEX_FILE, json.dumps(index, indent=1) + "\n")
+    return [folder / file for file in plan.filename_to_tensors]
 
 
 def write_config(path: Path, config: RAHFConfig) -> None:
@@ -153,38 +149,20 @@ def read_config(folder: Path) -> RAHFConfig:
 def save_folder(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write `model.safetensors` and `config.json` into `folder`, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_safetensors(folder / WEIGHTS_FILE, named_weights(model), dtype, weights_metadata(config))
+    write_weights(folder, named_weights(model), dtype, weights_metadata(config))
     write_config(folder / CONFIG_FILE, config)
 
 
 def save_parts(model: nn.Module, config: RAHFConfig, folder: Path, dtype: torch.dtype, most: int) -> list[Path]:
-    """Write the weights in parts of at most `most` bytes with an index, as the Hub lays out large models; gives the
-    parts. `folder` must not exist, and appears only when it is whole.
+    """Write the weights in parts of at most `most` bytes; gives the parts. `folder` must not exist, and appears only
+    when it is whole.
 
     Raises FileExistsError, and ValueError if a single tensor is larger than `most`.
     """
-    parts: list[dict[str, Tensor]] = [{}]
-    room = most - HEADER_ROOM
-    for name, tensor in named_weights(model).items():
-        size = tensor.numel() * _stored_dtype(name, tensor, dtype).itemsize
-        if size > most - HEADER_ROOM:
-            raise ValueError(f"{name} takes {size} bytes, more than a part of {most} holds; allow larger parts")
-        if size > room:
-            parts.append({})
-            room = most - HEADER_ROOM
-        parts[-1][name] = tensor
-        room -= size
-    names = [f"model-{place:05d}-of-{len(parts):05d}.safetensors" for place in range(1, len(parts) + 1)]
     with new_folder(folder) as partial:
-        for name, part in zip(names, parts, strict=True):
-            write_safetensors(partial / name, part, dtype, weights_metadata(config))
-        index = {
-            "metadata": {"total_size": sum((partial / name).stat().st_size for name in names)},
-            "weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part},
-        }
-        write_text(partial / INDEX_FILE, json.dumps(index, indent=1) + "\n")
+        parts = write_weights(partial, named_weights(model), dtype, weights_metadata(config), most)
         write_config(partial / CONFIG_FILE, config)
-    return [folder / name for name in names]
+    return [folder / part.name for part in parts]
 
 
 def weights_metadata(config: RAHFConfig) -> dict[str, str]:
@@ -271,10 +249,3 @@ def _assign(
     for name in (EMBEDDING, *TIED):  # assignment undoes the tie
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, model.get_parameter(EMBEDDING))
-
-
-def _stored_dtype(name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    if kind not in _DTYPES:
-        raise CheckpointError(f"{name} has type {kind}, which safetensors files of this project do not hold")
-    return kind

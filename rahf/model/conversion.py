@@ -13,13 +13,12 @@ from rahf.model.checkpoints import (
     CONFIG_FILE,
     EMBEDDING,
     TIED,
-    WEIGHTS_FILE,
     CheckpointError,
     canonical_key,
     check_keys,
     weights_metadata,
     write_config,
-    write_safetensors,
+    write_weights,
 )
 from rahf.model.config import PUBLIC, RAHFConfig
 from rahf.model.rahf import RAHF
@@ -40,10 +39,10 @@ def convert_checkpoint(
     source: str = PUBLIC_SOURCE,
     license_name: str = PUBLIC_LICENSE,
 ) -> Path:
-    """Read a state dict in the public layout and write `model.safetensors` and `config.json` into a new folder.
+    """Read a state dict in the public layout and write its weights and `config.json` into a new folder.
 
-    Nothing in the file is executed (`weights_only`), its tensors are mapped rather than read, and one at a time is in
-    memory. Either naming of the ViT is taken. `dtype` casts, for instance to bfloat16.
+    Nothing in the file is executed (`weights_only`), its tensors are mapped rather than read, and one part of the
+    weights at a time is in memory. Either naming of the ViT is taken. `dtype` casts, for instance to bfloat16.
     Raises CheckpointError if the file is damaged, unsafe or of another model, and FileExistsError if `folder` exists.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
@@ -57,7 +56,7 @@ def convert_checkpoint(
     config = config.with_(weights_source=source, weights_license=license_name)
     kept = {name: tensor for name, tensor in tensors.items() if name not in TIED}
     with new_folder(folder) as partial:
-        write_safetensors(partial / WEIGHTS_FILE, kept, dtype, weights_metadata(config))
+        write_weights(partial, kept, dtype, weights_metadata(config))
         write_config(partial / CONFIG_FILE, config)
     logger.info("wrote %d tensors to %s", len(kept), folder)
     return folder

@@ -10,7 +10,7 @@ from foundation.weights.checks import Layout, WeightsKind, check_folder
 from foundation.weights.resolver import resolve
 
 if TYPE_CHECKING:
-    from foundation.weights.download import Progress
+    from foundation.weights.hub import Progress
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "weights"
 # Fields of `RAHFConfig` that every version has written and no other model's config.json holds.
@@ -38,7 +38,7 @@ def resolve_weights(
     Raises:
         ValueError: if nothing is there; says what is missing and how to get it.
     """
-    return resolve(weights, KIND, token=token, progress=progress)
+    return resolve(weights, KIND, token=token, progress=progress, headers=False)
 
 
 def weights_folder(folder: str | Path) -> Path:
@@ -50,5 +50,5 @@ def weights_folder(folder: str | Path) -> Path:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; name weights made by {KIND.made_by}")
-    check_folder(folder, KIND)
+    check_folder(folder, KIND, headers=False)
     return folder

@@ -20,41 +20,17 @@ from tests.foundation.hub.server import Fault, LocalHub, sha256
 # What arrives.
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_line_that_breaks_is_taken_up_again(hub: LocalHub, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+def test_a_line_that_breaks_is_taken_up_again(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
     files = gid_files(count=300_000)
     hub.add(REPO, files)
-    hub.faults[WEIGHTS] = Fault("cut", after=4 * (1 << 16), times=times)
+    hub.faults[WEIGHTS] = Fault("cut", after=4 * (1 << 16), times=3)
     assert contents(resolve(REPO, GID)) == files
-    ranges = [seen.headers.get("range") for seen in hub.requests("GET", "/files/")]
-    assert ranges == [None, *(f"bytes={(1 + n) * (4 << 16)}-" for n in range(times))]
-
-
-def test_a_server_that_ignores_the_range_does_no_harm(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
-    files = gid_files(count=100_000)
-    commit = hub.add(REPO, files)
-    partial = blob(hub, files[WEIGHTS]).with_suffix(".incomplete")
-    write(partial.parent, {partial.name: files[WEIGHTS][:100_000]})
-    hub.faults[WEIGHTS] = Fault("whole", times=1)
-    assert contents(resolve(f"{REPO}@{commit}", GID)) == files
 
 
 def blob(hub: LocalHub, content: bytes, repo: str = REPO) -> Path:
     """Where the cache keeps a large file."""
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "blobs" / sha256(content)
-
-
-def test_a_damaged_beginning_is_thrown_away(hub: LocalHub) -> None:
-    files = gid_files(count=100_000)
-    hub.add(REPO, files)
-    partial = blob(hub, files[WEIGHTS]).with_suffix(".incomplete")
-    for left in (b"\0" * 100_000, b"\0" * len(files[WEIGHTS]), b"\0" * (len(files[WEIGHTS]) + 5)):
-        write(partial.parent, {partial.name: left})
-        assert contents(resolve(REPO, GID)) == files
-        assert not partial.exists()
-        blob(hub, files[WEIGHTS]).unlink()
 
 
 def test_a_corrupt_file_never_enters_the_cache(hub: LocalHub) -> None:
@@ -73,34 +49,26 @@ def test_small_files_are_checked_too(hub: LocalHub) -> None:
     assert "renderer/config.json" in says(REPO, GID)
 
 
-def test_a_body_that_ends_early_is_gone_on_with(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foundation.weights.download.PAUSE", 0)
+def test_a_body_that_ends_early_is_told(hub: LocalHub) -> None:
     files = gid_files(count=100_000)
     hub.add(REPO, files)
-    hub.faults[WEIGHTS] = Fault("short", after=0)
-    assert "what has arrived is kept" in says(REPO, GID)
+    hub.faults[WEIGHTS] = Fault("short", after=150_000, times=1)
+    assert "start again" in says(REPO, GID)
     assert not blob(hub, files[WEIGHTS]).exists()
-    hub.faults[WEIGHTS] = Fault("short", after=150_000)
     assert contents(resolve(REPO, GID)) == files
-    ranges = [seen.headers.get("range") for seen in hub.requests("GET", "/files/")]
-    assert ranges == [None, None, "bytes=150000-", "bytes=300000-"]
 
 
 def test_a_slow_server_is_told(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, gid_files())
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-    monkeypatch.setattr("foundation.weights.download.PAUSE", 0)
-    hub.faults["api"] = Fault("slow", seconds=1.0, times=3)
+    hub.faults["api"] = Fault("slow", seconds=1.0, times=1)
     assert "cannot be reached" in says(REPO, GID)
-    assert len(hub.requests("GET", "/api/")) == 3
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 10)
-    hub.faults["api"] = Fault("status", status=503, times=2)
     assert contents(resolve(REPO, GID)) == gid_files()
 
 
 @pytest.mark.parametrize(("status", "message"), [(503, "fault 503"), (429, "asks to wait"), (500, "fault 500")])
 def test_faults_of_the_hub_are_told(hub: LocalHub, monkeypatch: pytest.MonkeyPatch, status: int, message: str) -> None:
-    monkeypatch.setattr("foundation.weights.download.PAUSE", 0)
     hub.add(REPO, gid_files())
     hub.faults["api"] = Fault("status", status=status)
     assert message in says(REPO, GID)
@@ -109,7 +77,6 @@ def test_faults_of_the_hub_are_told(hub: LocalHub, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_no_hub_is_told(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foundation.weights.download.PAUSE", 0)
     with pytest.raises(ValueError, match="cannot be reached"):
         resolve(REPO, GID, endpoint="http://127.0.0.1:9")
     hub.add(REPO, gid_files())

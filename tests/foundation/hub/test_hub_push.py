@@ -178,7 +178,6 @@ def test_offline_and_out_of_reach(writer: LocalHub, folder: Path, monkeypatch: p
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     forget_session()
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("foundation.weights.download.PAUSE", 0)
     assert "was not published" in push(folder, REPO, "--yes", "--license", "mit").output
     assert writer.seen == []
 
