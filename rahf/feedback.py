@@ -13,12 +13,16 @@ THRESHOLD = 0.25
 
 @dataclass(frozen=True)
 class WordFeedback:
-    """A word, its place in the original prompt, and the probability in [0, 1] that the image does not show it."""
+    """A word, its place in the original prompt, and the probability in [0, 1] that the image does not show it.
+
+    judged: whether the model knows the word at all; the probability of one that it does not know is 0, meaning nothing.
+    """
 
     text: str
     start: int
     end: int
     probability: float
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class Feedback:
     words: every word of the prompt; empty if not asked for.
     generated: the model's own marked prompt, if asked for. noncommercial: whether the weights are.
     word_threshold: from which probability on the weights take a word for misaligned.
+    intervals: by score, the 90% interval that the model gives; empty if it gives none.
+    unsure: the scores of which the model says that it does not know.
+    judged_as: what the image was taken for, "composed scene" or "picture", where the weights tell the two apart.
     """
 
     prompt: str
@@ -53,20 +60,28 @@ class Feedback:
     model: str = ""
     noncommercial: bool = False
     word_threshold: float = 0.5
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    unsure: tuple[str, ...] = ()
+    judged_as: str = ""
 
     def misaligned(self, threshold: float | None = None) -> list[WordFeedback]:
-        """The words whose probability is at least `threshold`, by default that of the weights."""
+        """The judged words whose probability is at least `threshold`, by default that of the weights."""
         threshold = self.word_threshold if threshold is None else threshold
-        return [word for word in self.words if word.probability >= threshold]
+        return [word for word in self.words if word.judged and word.probability >= threshold]
+
+    def not_judged(self) -> list[WordFeedback]:
+        """The words that the model does not know; they count neither for nor against the image."""
+        return [word for word in self.words if not word.judged]
 
     def segments(self) -> list[tuple[str, float | None]]:
-        """The prompt cut into words with their probability and what stands between with None; joined, the prompt."""
+        """The prompt cut into words with their probability, and with None what stands between and words that are not
+        judged; joined, the prompt."""
         pieces: list[tuple[str, float | None]] = []
         place = 0
         for word in self.words:
             if word.start > place:
                 pieces.append((self.prompt[place : word.start], None))
-            pieces.append((self.prompt[word.start : word.end], word.probability))
+            pieces.append((self.prompt[word.start : word.end], word.probability if word.judged else None))
             place = word.end
         if place < len(self.prompt):
             pieces.append((self.prompt[place:], None))
@@ -126,6 +141,9 @@ class Feedback:
             "model": self.model,
             "noncommercial": self.noncommercial,
             "word_threshold": self.word_threshold,
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "unsure": list(self.unsure),
+            "judged_as": self.judged_as,
         }
 
 
