@@ -1,20 +1,24 @@
 """Feedback as pictures: heatmaps over the image, score bars, and the prompt with its words tinted."""
 
-from collections.abc import Sequence
+import math
+from bisect import bisect
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from rahf.feedback import Feedback
 from rahf.images import ImageSource, load_image
+from rahf.lettering import Piece, draw, in_reading_order, length, missing
 from rahf.model.config import HEATMAPS
 
 PANEL = 320
 MARGIN = 16
 LINE = 22
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+MOST_LINES = 60  # of a prompt
+MOST_LETTERS = 200  # of a piece of a line, which has room for fewer
 INK, PALE = (30, 30, 36), (232, 232, 236)
 
 
@@ -32,28 +36,29 @@ def report(image: ImageSource, feedback: Feedback) -> Image.Image:
     shown += [(name, overlay(pixels, feedback.heatmaps[name])) for name in HEATMAPS if name in feedback.heatmaps]
     width = MARGIN + len(shown) * (PANEL + MARGIN)
     lines = _lay_out(feedback, max(width, PANEL * 2) - 2 * MARGIN)
+    notes = _notes(feedback)
     tallest = max(_fit(panel).height for _, panel in shown)
     bars_top = MARGIN + LINE + tallest + MARGIN
     words_top = bars_top + LINE * len(feedback.scores) + MARGIN
-    height = words_top + LINE * len(lines) + MARGIN + (LINE if feedback.noncommercial else 0)
+    height = words_top + LINE * len(lines) + MARGIN + LINE * len(notes)
     sheet = Image.new("RGB", (max(width, PANEL * 2), height), "white")
-    pen, font = ImageDraw.Draw(sheet), _font()
+    pen = ImageDraw.Draw(sheet)
     for place, (title, panel) in enumerate(shown):
         left = MARGIN + place * (PANEL + MARGIN)
-        pen.text((left, MARGIN), title, fill=INK, font=font)
+        draw(pen, (left, MARGIN), title, INK)
         sheet.paste(_fit(panel), (left, MARGIN + LINE))
     for place, (name, value) in enumerate(feedback.scores.items()):
-        _bar(pen, font, MARGIN, bars_top + place * LINE, name, value)
+        _bar(pen, MARGIN, bars_top + place * LINE, name, value)
     for place, line in enumerate(lines):
         at, top = float(MARGIN), words_top + place * LINE
         for text, chance in line:
-            length = font.getlength(text)
+            wide = length(text)
             if chance is not None:
-                pen.rectangle((at, top, at + length, top + LINE - 3), fill=_tint(chance))
-            pen.text((at, top), text, fill=INK, font=font)
-            at += length
-    if feedback.noncommercial:
-        pen.text((MARGIN, height - LINE - MARGIN // 2), "weights for non-commercial use only", fill=INK, font=font)
+                pen.rectangle((at, top, at + wide, top + LINE - 3), fill=_tint(chance))
+            draw(pen, (at, top), text, INK)
+            at += wide
+    for place, note in enumerate(reversed(notes)):
+        draw(pen, (MARGIN, height - LINE * (place + 1) - MARGIN // 2), note, INK)
     return sheet
 
 
@@ -74,9 +79,15 @@ def save_heatmap(path: Path, heatmap: np.ndarray) -> None:
     Image.fromarray((np.clip(heatmap, 0, 1) * 255).round().astype(np.uint8)).save(path)
 
 
-def _font() -> ImageFont.FreeTypeFont:
-    """matplotlib's own font, which knows more of the world's letters than Pillow's."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 14)
+def _notes(feedback: Feedback) -> list[str]:
+    """What has to be said below the words."""
+    notes = ["weights for non-commercial use only"] if feedback.noncommercial else []
+    unseen = missing(feedback.prompt)
+    if unseen:
+        notes.append(
+            f"U+{ord(unseen[0]):04X} and the like: no font here shows these letters; install Noto Sans, for one"
+        )
+    return notes
 
 
 def _fit(panel: np.ndarray) -> Image.Image:
@@ -85,30 +96,50 @@ def _fit(panel: np.ndarray) -> Image.Image:
     return image.resize((max(round(image.width * scale), 1), max(round(image.height * scale), 1)))
 
 
-def _bar(pen: ImageDraw.ImageDraw, font: Font, left: int, top: int, name: str, value: float) -> None:
-    pen.text((left, top), name, fill=INK, font=font)
+def _bar(pen: ImageDraw.ImageDraw, left: int, top: int, name: str, value: float) -> None:
+    draw(pen, (left, top), name, INK)
     start, end = left + 110, left + 110 + 220
     pen.rectangle((start, top + 3, end, top + LINE - 6), fill=PALE)
     pen.rectangle((start, top + 3, start + (end - start) * value, top + LINE - 6), fill=(64, 120, 192))
-    pen.text((end + 10, top), f"{value:.2f}", fill=INK, font=font)
+    draw(pen, (end + 10, top), f"{value:.2f}", INK)
 
 
 def _tint(chance: float) -> tuple[int, int, int]:
     return 255, round(255 - 120 * chance), round(255 - 140 * chance)
 
 
-def _lay_out(feedback: Feedback, width: int) -> list[list[tuple[str, float | None]]]:
-    """The prompt's segments in lines of at most `width` pixels."""
-    font = _font()
-    lines: list[list[tuple[str, float | None]]] = [[]]
+def _lay_out(feedback: Feedback, width: int) -> list[list[Piece]]:
+    """The prompt's segments in lines of at most `width` pixels, each line from left to right."""
+    lines: list[list[Piece]] = [[]]
     used = 0.0
     for text, chance in feedback.segments():
-        length = font.getlength(text)
-        if used + length > width and lines[-1]:
-            lines.append([])
-            used, text = 0.0, text.lstrip()
-            length = font.getlength(text)
-        if text:
-            lines[-1].append((text.replace("\n", " "), chance))
-            used += length
-    return lines
+        for part in _pieces(text, width):
+            if used + length(part) > width and lines[-1]:
+                if len(lines) == MOST_LINES:
+                    lines.append([("…", None)])
+                    return [in_reading_order(line) for line in lines]
+                lines.append([])
+                used, part = 0.0, part.lstrip()
+            if part:
+                lines[-1].append((part, chance))
+                used += length(part)
+    return [in_reading_order(line) for line in lines]
+
+
+def _pieces(text: str, width: int) -> Iterator[str]:
+    """A text cut into parts of at most `width` pixels and `MOST_LETTERS` letters, each of a letter at least."""
+    while text:
+        head = text[:MOST_LETTERS]
+        if length(head) > width:
+            head = head[: max(_fitting(head, width), 1)]
+        yield head
+        text = text[len(head) :]
+
+
+def _fitting(text: str, width: int) -> int:
+    """How many letters of a text fit into `width` pixels."""
+
+    def wide(count: int) -> int:
+        return math.ceil(length(text[:count]))
+
+    return bisect(range(1, len(text)), width, key=wide)

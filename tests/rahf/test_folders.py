@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -250,13 +252,14 @@ def test_feedback_on_one_picture_is_replaced_as_a_whole(weights: Path, images: P
 def test_a_full_disk_leaves_no_report(weights: Path, images: Path, tmp_path: Path) -> None:
     """Files may not grow past 8 kB here, which a report does."""
     out = tmp_path / "out"
-    program = "import resource, signal, sys\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    program += "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
-    program += "from rahf.cli.main import app\napp(sys.argv[1:])\n"
-    arguments = ["analyze", images / "a.png", "-p", "a cat", "-w", weights, "-o", out, "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2, done.stderr
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        done = analyze(images / "a.png", "-p", "a cat", "-w", weights, "-o", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert done.exit_code == 2, done.stderr
     assert f"cannot write {out}: it would be larger than a file may be here" in done.stderr
     assert not out.exists()
