@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin, UNet2DModel, VQModel
+from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel, VQModel
 from torch import Tensor
 
 from gid.diffusion.guidance import loop_energy
-from gid.diffusion.pipeline import GIDPipeline
+from gid.diffusion.sampling import GIDOutput, PhotoLike, Settings, fresh_solver, sample, sides_near
 from gid.rendering.renderer import Renderer
 
 SOURCE = "fltwr/generative-image-dynamics unet_v1.pth"
@@ -85,8 +85,8 @@ class FltwrLayout:
         )
 
 
-class FltwrPipeline(GIDPipeline):
-    """One photo in, the spectral volume of its motion out, by that model; called like :class:`GIDPipeline`."""
+class FltwrPipeline(DiffusionPipeline):
+    """One photo in, the spectral volume of its motion out, by that model; called as the project's own is."""
 
     model_cpu_offload_seq = "denoiser->autoencoder"
 
@@ -128,7 +128,7 @@ class FltwrPipeline(GIDPipeline):
             notice: one sentence to be shown beside results.
             autoencoder_source: where the autoencoder comes from.
         """
-        DiffusionPipeline.__init__(self)
+        super().__init__()
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, renderer=renderer, scheduler=scheduler)
         self.register_to_config(
             scales=tuple(scales),
@@ -144,13 +144,43 @@ class FltwrPipeline(GIDPipeline):
             autoencoder_source=autoencoder_source,
         )
 
+    @torch.no_grad()
+    def __call__(
+        self,
+        photo: PhotoLike | Sequence[PhotoLike],
+        seed: int | Sequence[int] = 0,
+        steps: int = 10,
+        guidance_scale: float = 1.0,
+        solver: str = "dpm",
+        loop_guidance: float = 0.0,
+        loop_recurrence: int = 2,
+        hold_still: bool = True,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> GIDOutput:
+        """Sample the motion of photos: arguments as of :meth:`gid.diffusion.pipeline.GIDPipeline.__call__`.
+
+        The model was trained without guidance, so ``guidance_scale`` stays 1; it does not know what holds still, so
+        ``hold_still`` changes nothing.
+
+        Raises:
+            ValueError: for options out of range, photos that cannot be read, or numbers of photos and seeds that do
+                not go together.
+        """
+        settings = Settings(steps, guidance_scale, solver, loop_guidance, loop_recurrence, hold_still)
+        return sample(self, photo, seed, settings, callback)
+
+    @property
+    def notice(self) -> str:
+        """One sentence that has to be shown beside what these weights make."""
+        return str(self.config.notice)
+
+    def use_cuda_graphs(self, enabled: bool = True) -> None:
+        """Changes nothing: diffusers' U-Net runs as it is."""
+
     def motion_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the volume for a photo: near the photo's aspect, in sides the U-Net can halve."""
         multiple = FACTOR * 2 ** (len(self.denoiser.config.block_out_channels) - 1)
-        aspect = width / height
-        ideal = math.sqrt(self.config.motion_area * aspect)
-        columns, rows = max(1, round(ideal / multiple)), max(1, round(ideal / aspect / multiple))
-        return columns * multiple, rows * multiple
+        return sides_near(self.config.motion_area, width / height, multiple)
 
     def _condition(
         self, pixels: Tensor, columns: int, rows: int, hold_still: bool = True
@@ -221,8 +251,4 @@ class FltwrPipeline(GIDPipeline):
 
     def _solver(self, name: str, steps: int) -> Any:
         """A fresh scheduler; unlike this project's, this model was sampled with estimates clipped to [-1, 1]."""
-        if name != "ddim":
-            return super()._solver(name, steps)
-        scheduler = DDIMScheduler.from_config(dict(self.scheduler.config), timestep_spacing="trailing")
-        scheduler.set_timesteps(steps)
-        return scheduler
+        return fresh_solver(self.scheduler, name, steps)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin
-from diffusers.utils import BaseOutput
-from PIL import Image
+from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
 from foundation.features import encode
@@ -23,33 +18,17 @@ from foundation.graphs import Replayed
 from gid.diffusion.autoencoder import MotionAutoencoder
 from gid.diffusion.denoiser import SpectralDenoiser
 from gid.diffusion.guidance import guide, loop_energy
-from gid.diffusion.loading import check_parts, resolve_device, resolve_weights
+from gid.diffusion.loading import fitting, load_parts, resolve_device, resolve_weights
 from gid.diffusion.photo_encoder import PhotoEncoder, envelope_from_log
 from gid.diffusion.precision import autocast
+from gid.diffusion.sampling import GIDOutput, PhotoLike, Settings, fresh_solver, sample, sides_near
 from gid.diffusion.stillness import Stillness
 from gid.motion.coherence import cohere
-from gid.motion.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization, from_isotropic
-from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo
+from gid.motion.normalization import EnvelopeNormalization, FrequencyAdaptiveNormalization
 from gid.rendering.renderer import Renderer
 
 # The denoiser halves its latents twice more, so motion sides are multiples of 16.
 MOTION_MULTIPLE = 16
-MAX_STEPS = 1000
-MAX_GUIDANCE = 20.0
-
-PhotoLike = Tensor | Image.Image | np.ndarray | str | Path
-
-
-@dataclass
-class GIDOutput(BaseOutput):
-    """What the pipeline returns.
-
-    Attributes:
-        volumes: one spectral volume for each photo and seed, in order.
-    """
-
-    volumes: list[SpectralVolume]
 
 
 class GIDPipeline(DiffusionPipeline):
@@ -157,33 +136,8 @@ class GIDPipeline(DiffusionPipeline):
             ValueError: for options out of range, photos that cannot be read, or numbers of photos and seeds that do
                 not go together.
         """
-        _check_options(steps, guidance_scale, solver, loop_guidance, loop_recurrence)
-        jobs = _pair_up(photo, seed)
-        total, done = steps * len(jobs), 0
-        volumes: list[SpectralVolume] = []
-
-        def step_done() -> None:
-            nonlocal done
-            done += 1
-            if callback is not None:
-                callback(done, total)
-
-        for image, seeds in jobs:
-            pixels = image if isinstance(image, Tensor) else load_photo(image)
-            _check_photo(pixels)
-            with self._precision():
-                volumes += self._sample(
-                    pixels,
-                    seeds,
-                    steps,
-                    guidance_scale,
-                    self._solver(solver, steps),
-                    loop_guidance,
-                    loop_recurrence,
-                    hold_still,
-                    step_done,
-                )
-        return GIDOutput(volumes=volumes)
+        settings = Settings(steps, guidance_scale, solver, loop_guidance, loop_recurrence, hold_still)
+        return sample(self, photo, seed, settings, callback)
 
     @property
     def notice(self) -> str:
@@ -192,60 +146,7 @@ class GIDPipeline(DiffusionPipeline):
 
     def motion_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the volume for a photo: near the photo's aspect, sides multiples of 16."""
-        aspect = width / height
-        ideal = math.sqrt(self.config.motion_area * aspect)
-        columns = max(1, round(ideal / MOTION_MULTIPLE))
-        rows = max(1, round(ideal / aspect / MOTION_MULTIPLE))
-        return columns * MOTION_MULTIPLE, rows * MOTION_MULTIPLE
-
-    def _sample(
-        self,
-        pixels: Tensor,
-        seeds: list[int],
-        steps: int,
-        guidance_scale: float,
-        scheduler: Any,
-        loop_guidance: float,
-        loop_recurrence: int,
-        hold_still: bool,
-        step_done: Callable[[], None],
-    ) -> list[SpectralVolume]:
-        height, width = pixels.shape[-2:]
-        columns, rows = self.motion_size(width, height)
-        condition, envelope = self._condition(pixels, columns, rows, hold_still)
-        bands = len(self.config.scales)
-        shape = (bands, *self._latent_shape(columns, rows))
-        latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
-        latents = latents.to(self.device) * scheduler.init_noise_sigma
-        index = torch.arange(bands, device=self.device).repeat(len(seeds))
-        recurrence = torch.Generator().manual_seed(seeds[0])
-
-        def decode(clean: Tensor) -> Tensor:
-            return self._decode(clean, len(seeds), envelope)
-
-        for position, time in enumerate(scheduler.timesteps):
-            for repeat in range(loop_recurrence if loop_guidance > 0 else 1):
-                predicted = self._predict(latents, time, index, condition, guidance_scale)
-                if loop_guidance > 0:
-                    predicted = self._guided(predicted, latents, time, scheduler, decode, loop_guidance)
-                previous = scheduler.step(predicted, time, latents).prev_sample
-                if repeat + 1 < loop_recurrence and loop_guidance > 0:
-                    latents = _renoise(previous, scheduler, position, recurrence)
-            latents = previous
-            step_done()
-        final = self._decode(latents.float(), len(seeds), envelope, pixels)
-        coefficients = from_isotropic(final.float(), columns, rows).cpu()
-        return [
-            SpectralVolume.from_real(
-                volume,
-                fps=self.config.fps,
-                num_frames=self.config.num_frames,
-                image_size=(width, height),
-                model=self.config.name,
-                seed=s,
-            )
-            for volume, s in zip(coefficients, seeds, strict=True)
-        ]
+        return sides_near(self.config.motion_area, width / height, MOTION_MULTIPLE)
 
     def _condition(
         self, pixels: Tensor, columns: int, rows: int, hold_still: bool = True
@@ -328,36 +229,28 @@ class GIDPipeline(DiffusionPipeline):
 
     def _solver(self, name: str, steps: int) -> Any:
         """A fresh scheduler: its state belongs to one call, not to the pipeline."""
-        config = dict(self.scheduler.config)
-        if name == "ddim":
-            scheduler: Any = DDIMScheduler.from_config(config, clip_sample=False, timestep_spacing="trailing")
-        else:
-            scheduler = DPMSolverMultistepScheduler.from_config(
-                config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing"
-            )
-        scheduler.set_timesteps(steps)
-        return scheduler
+        return fresh_solver(self.scheduler, name, steps, clip_sample=False)
 
 
 def load_pipeline(weights: str | Path | None = None, device: str | torch.device = "auto") -> GIDPipeline:
     """Load a pipeline: embedded weights, a folder or the Hub (see :func:`gid.diffusion.loading.resolve_weights`).
 
+    Converted weights of others come as the pipeline beside ours that is called alike, `FltwrPipeline`.
+
     Raises:
         ValueError: if the weights or the device are not there, or the weights do not fit the code.
     """
-    folder = resolve_weights(weights)
+    folder = resolve_weights(weights, headers=False)
     target = resolve_device(device)
-    try:
-        pipeline = _pipeline_class(folder).from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"weights in {folder} do not fit this version: {said}") from error
-    check_parts(folder, {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)})
+    kind = _pipeline_class(folder)
+    parts = load_parts(folder, kind)
+    with fitting(folder):
+        pipeline = kind.from_pretrained(str(folder), **parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(target)
 
 
-def _pipeline_class(folder: Path) -> type[GIDPipeline]:
+def _pipeline_class(folder: Path) -> Any:
     """Which pipeline a folder of weights is for, by the name in its model_index.json."""
     try:
         name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
@@ -370,49 +263,3 @@ def _pipeline_class(folder: Path) -> type[GIDPipeline]:
 
         return FltwrPipeline
     raise ValueError(f"weights in {folder} are for a {name!r}; this version knows GIDPipeline and FltwrPipeline")
-
-
-def _renoise(previous: Tensor, scheduler: Any, position: int, generator: torch.Generator) -> Tensor:
-    """Diffuse x_{t-1} back to x_t: the self-recurrence of guidance."""
-    times = scheduler.timesteps
-    now = scheduler.alphas_cumprod[int(times[position])]
-    before = scheduler.alphas_cumprod[int(times[position + 1])] if position + 1 < len(times) else torch.tensor(1.0)
-    ratio = (now / before).to(previous.device)
-    noise = torch.randn(previous.shape, generator=generator).to(previous.device)
-    return ratio.sqrt() * previous + (1 - ratio).sqrt() * noise
-
-
-def _pair_up(photo: Any, seed: int | Sequence[int]) -> list[tuple[Any, list[int]]]:
-    photos = list(photo) if isinstance(photo, list | tuple) else [photo]
-    seeds = [seed] if isinstance(seed, int) else [int(s) for s in seed]
-    if not photos or not seeds:
-        raise ValueError(f"{len(photos)} photos and {len(seeds)} seeds given; at least one of each is needed")
-    if len(photos) == 1:
-        return [(photos[0], seeds)]
-    if len(seeds) == 1:
-        seeds = seeds * len(photos)
-    if len(seeds) != len(photos):
-        raise ValueError(f"{len(photos)} photos and {len(seeds)} seeds given; give one seed, or one for each photo")
-    return [(image, [s]) for image, s in zip(photos, seeds, strict=True)]
-
-
-def _check_options(steps: int, guidance: float, solver: str, loop_guidance: float, recurrence: int) -> None:
-    if not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"{steps} steps asked for; use 1 to {MAX_STEPS}")
-    if not 1 <= guidance <= MAX_GUIDANCE:
-        raise ValueError(f"guidance scale is {guidance}; use 1 (the photo as learned) to {MAX_GUIDANCE:g}")
-    if solver not in ("dpm", "ddim"):
-        raise ValueError(f"solver {solver!r} is unknown; use 'dpm' or 'ddim'")
-    if not (math.isfinite(loop_guidance) and loop_guidance >= 0):
-        raise ValueError(f"loop guidance is {loop_guidance}; use 0 (off) or a positive number, 200 in the paper")
-    if loop_guidance > 0 and solver != "ddim":
-        raise ValueError("loop guidance repeats steps, which the multistep solver cannot; use solver='ddim'")
-    if recurrence < 1:
-        raise ValueError(f"loop recurrence is {recurrence}; use 1 or more")
-
-
-def _check_photo(pixels: Tensor) -> None:
-    if pixels.ndim != 3 or pixels.shape[0] != 3:
-        raise ValueError(f"photo has shape {tuple(pixels.shape)}; it must be (3, H, W)")
-    if not bool(torch.isfinite(pixels).all()):
-        raise ValueError("photo holds NaN or infinity; load it again")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import struct
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +145,27 @@ def test_saved_pipelines_load_the_same(pipeline: GIDPipeline, tmp_path: Path) ->
     assert loaded.config.scales == [1.0] * 16 or tuple(loaded.config.scales) == (1.0,) * 16
     expected = pipeline(photo(), seed=1, steps=2).volumes[0].coefficients
     torch.testing.assert_close(loaded(photo(), seed=1, steps=2).volumes[0].coefficients, expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="openings are counted by inotify")
+def test_each_file_of_weights_is_opened_once(pipeline: GIDPipeline, tmp_path: Path) -> None:
+    """Counted by the system, so by whatever library: weights are checked and loaded from one reading."""
+    pipeline.save_pretrained(tmp_path)
+    folders = [folder for folder in tmp_path.iterdir() if folder.is_dir()]
+    system = ctypes.CDLL(None)
+    notices = system.inotify_init1(os.O_NONBLOCK)
+    watched = {system.inotify_add_watch(notices, os.fsencode(folder), 0x20): folder.name for folder in folders}
+    load_pipeline(tmp_path, "cpu")
+    events, opened = os.read(notices, 2**16), Counter[str]()
+    os.close(notices)
+    while events:
+        watch, _, _, length = struct.unpack_from("iIII", events)
+        name = events[16 : 16 + length].rstrip(b"\0").decode()
+        opened[f"{watched[watch]}/{name}"] += name.endswith(".safetensors")
+        events = events[16 + length :]
+    files = {f"{file.parent.name}/{file.name}" for file in tmp_path.rglob("*.safetensors")}
+    assert len(files) == 4
+    assert +opened == dict.fromkeys(files, 1)
 
 
 def test_weights_are_explained_when_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
