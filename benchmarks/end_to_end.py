@@ -31,10 +31,10 @@ def cold(photo: str, weights: str, device: str, size: int, frames: int, steps: i
         marks.append(time.perf_counter())
         seconds[stage] = marks[-1] - marks[-2]
 
+    from foundation.pictures import load_photo
     from gid.diffusion.pipeline import load_pipeline
     from gid.jobs import predict_motion, prepare_rendering, write_animation
     from gid.limits import MotionOptions, RenderOptions
-    from gid.photo import load_photo
 
     mark("import")
     pipeline = load_pipeline(weights, device)

@@ -25,11 +25,11 @@ import torch
 from splatting import index_add_splat, inputs, scatter_add_splat
 from torch import Tensor
 
+from foundation.pictures import load_photo
 from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import MOTION_SIDE, write_animation
 from gid.limits import RenderOptions
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo
 from gid.rendering.animate import animate
 from gid.rendering.renderer import Renderer
 from gid.rendering.splatting import Implementation, Mode, gpu, splat

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
+from foundation.pictures import load_photo
 from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import predict_motion, write_animation
 from gid.limits import MotionOptions, RenderOptions
-from gid.photo import load_photo
 from ui.animate.service import step_flops
 
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "dandelion.jpg"

@@ -19,11 +19,11 @@ import common
 import torch
 
 import gid.diffusion.pipeline
+from foundation.pictures import load_photo
 from gid.diffusion.denoiser import DenoiserConfig, SpectralDenoiser
 from gid.diffusion.pipeline import GIDPipeline, load_pipeline
 from gid.diffusion.precision import autocast
 from gid.jobs import MOTION_SIDE
-from gid.photo import load_photo
 
 PAPER_STEPS = 250
 

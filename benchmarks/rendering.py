@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 import gid.rendering.animate
+from foundation.pictures import load_photo, to_uint8
 from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import predict_motion, write_animation
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.loops import evaluate, time_basis
 from gid.motion.spectrum import SpectralVolume
 from gid.motion.upsampling import PhotoGuide
-from gid.photo import load_photo, to_uint8
 from gid.rendering.animate import DEAD_ZONE, motion_range, render_displacements
 from gid.rendering.cpu import frames as cpu_frames
 from gid.rendering.projection import smoothstep, splatting_metric

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from foundation.pictures import load_photo, to_uint8
 from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import MOTION_SIDE, predict_motion
 from gid.limits import MotionOptions
-from gid.photo import load_photo, to_uint8
 from gid.rendering.animate import animate
 from ui.animate.overlays import motion_energy_picture
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from foundation.folders import Item, Processes, Summary, Task, work_through
+from foundation.pictures import load_photo
 from gid.jobs import predict_motion, write_animation
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo
 
 if TYPE_CHECKING:
     from gid.diffusion.pipeline import GIDPipeline

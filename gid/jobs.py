@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from foundation.files import check_writable
+from foundation.pictures import load_photo, to_uint8
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
 from gid.motion.strength import resolve
-from gid.photo import load_photo, to_uint8
 from gid.rendering.animate import animate
 from gid.rendering.cpu.frames import compile_loops, compiled_rendering
 from gid.rendering.video import frame_name, write_video
@@ -54,14 +53,16 @@ def prepare_rendering(pipeline: GIDPipeline) -> None:
 
 
 def predict_motion(
-    pipeline: GIDPipeline, source: str | Path | NDArray[Any], options: MotionOptions, progress: Progress | None = None
+    pipeline: GIDPipeline, source: str | Path | Tensor, options: MotionOptions, progress: Progress | None = None
 ) -> SpectralVolume:
-    """Predict the spectral volume of a photo, in a file or as pixels; ``progress(step, total)`` follows each step.
+    """Predict the spectral volume of a photo; ``progress(step, total)`` is called after each step.
+
+    ``source`` is a file, or the photo (3, H, W) in [0, 1] with a longer side of at most ``MOTION_SIDE``.
 
     Raises:
         ValueError: if the file is not a usable photo.
     """
-    photo = load_photo(source, max_side=MOTION_SIDE)
+    photo = source if isinstance(source, Tensor) else load_photo(source, max_side=MOTION_SIDE)
     output = pipeline(
         photo,
         seed=options.seed,

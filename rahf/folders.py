@@ -10,9 +10,9 @@ from torch import Tensor
 
 from foundation.files import replacing, replacing_files
 from foundation.folders import SETTINGS_FILE, Item, Processes, Summary, Task, find_items, result_path, work_through
+from foundation.pictures import KEPT_SIDE, SUFFIXES, PictureSource, load_photo
 from rahf.data.prompt_tables import assign_prompts, missing_prompt
 from rahf.feedback import Feedback
-from rahf.images import SUFFIXES, ImageSource, load_image
 from rahf.model.config import HEATMAPS, SCORES
 from rahf.predictor import Predictor, check_batch_size
 from rahf.sheets import report, save_heatmap
@@ -58,7 +58,7 @@ def analyze_folder(
             raise ValueError(missing_prompt(item.file, {} if isinstance(prompts, str) else prompts))
         prompt = texts[item.file]
         predictor.check_prompt(prompt)  # a bad one is told before the batch
-        return item, load_image(item.path), prompt
+        return item, load_photo(item.path, KEPT_SIDE), prompt
 
     def compute(loaded: Sequence[tuple[Item, Tensor, str]]) -> list[tuple[Item, Feedback]]:
         items, images, texts = zip(*loaded, strict=True)
@@ -120,7 +120,7 @@ def prompts_of(items: Sequence[Item], prompts: str | Mapping[str, str]) -> dict[
     return assign_prompts((item.file for item in items), prompts)
 
 
-def save_feedback(folder: Path, image: ImageSource, feedback: Feedback) -> None:
+def save_feedback(folder: Path, image: PictureSource, feedback: Feedback) -> None:
     """`write_feedback` into a folder that may exist: an earlier feedback there is replaced as a whole, or stays."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing_files(folder, lambda: FEEDBACK_FILES) as partial:
@@ -128,7 +128,7 @@ def save_feedback(folder: Path, image: ImageSource, feedback: Feedback) -> None:
 
 
 def write_feedback(
-    folder: Path, image: ImageSource, feedback: Feedback, item: Item | None = None, with_report: bool = True
+    folder: Path, image: PictureSource, feedback: Feedback, item: Item | None = None, with_report: bool = True
 ) -> None:
     """`feedback.json`, a grey PNG for each heatmap, and the report as a picture, into an existing folder."""
     (folder / FEEDBACK_FILE).write_text(_as_json(feedback, item), encoding="utf-8")

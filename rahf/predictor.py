@@ -15,9 +15,9 @@ from torch import Tensor
 
 from foundation.devices import resolve_device
 from foundation.folders import Failure, Item, Summary, walk
+from foundation.pictures import KEPT_SIDE, SUFFIXES, PictureSource, load_photo
 from rahf.data.prompt_tables import assign_prompts
 from rahf.feedback import Feedback, WordFeedback
-from rahf.images import SUFFIXES, ImageSource, load_image
 from rahf.model.config import HEATMAPS, SCORES, WORDS
 from rahf.model.loading import resolve_weights
 from rahf.model.precision import resolve_precision
@@ -86,7 +86,7 @@ class Predictor:
 
     def predict(
         self,
-        image: ImageSource,
+        image: PictureSource,
         prompt: str,
         scores_only: bool = False,
         words: bool = True,
@@ -99,7 +99,7 @@ class Predictor:
     @torch.inference_mode()
     def predict_batch(
         self,
-        images: Sequence[ImageSource],
+        images: Sequence[PictureSource],
         prompts: Sequence[str],
         scores_only: bool = False,
         words: bool = True,
@@ -116,7 +116,7 @@ class Predictor:
             raise ValueError(f"{len(images)} images came with {len(prompts)} prompts; give one prompt an image")
         for prompt in prompts:  # before the costly part
             self.check_prompt(prompt)
-        loaded = [load_image(source) for source in images]
+        loaded = [load_photo(source, KEPT_SIDE) for source in images]
         found: dict[int, Feedback] = {}
         for place, image in enumerate(loaded if self.pictures is not None else ()):
             feedback = self._describe(image, prompts[place], words and not scores_only, heatmaps and not scores_only)
@@ -228,7 +228,7 @@ class Predictor:
         """An image and its prompt, or None where they cannot be used."""
         try:
             self.check_prompt(texts[item.file])
-            return item.path, load_image(item.path), texts[item.file]
+            return item.path, load_photo(item.path, KEPT_SIDE), texts[item.file]
         except (ValueError, OSError) as error:
             failures.append(Failure(item.file, str(error)))
             return None

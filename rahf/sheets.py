@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
+from foundation.pictures import KEPT_SIDE, PictureSource, load_photo
 from rahf.feedback import Feedback
-from rahf.images import ImageSource, load_image
 from rahf.lettering import Piece, draw, in_reading_order, length, missing
 from rahf.model.config import HEATMAPS
 
@@ -29,9 +29,9 @@ def overlay(image: np.ndarray, heatmap: np.ndarray, opacity: float = 0.6) -> np.
     return (image * (1 - blend) + coloured * blend).round().astype(np.uint8)
 
 
-def report(image: ImageSource, feedback: Feedback) -> Image.Image:
+def report(image: PictureSource, feedback: Feedback) -> Image.Image:
     """One image's report as a picture: the image, an overlay for each heatmap, scores, words."""
-    pixels = (load_image(image).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    pixels = (load_photo(image, KEPT_SIDE).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     shown = [("image", pixels)]
     shown += [(name, overlay(pixels, feedback.heatmaps[name])) for name in HEATMAPS if name in feedback.heatmaps]
     width = MARGIN + len(shown) * (PANEL + MARGIN)

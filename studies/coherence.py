@@ -26,12 +26,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from foundation.pictures import load_photo, to_uint8
 from gid.data.videos import Pair, held_out, load_pairs
 from gid.diffusion.pipeline import GIDPipeline, load_pipeline
 from gid.evaluation.metrics import AGREEMENT_DISTANCES, agreement_error, motion_agreement, motion_energy_correlation
 from gid.motion.coherence import handled
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo, to_uint8
 from gid.poking.modes import ModalModel, limit_displacement
 from gid.rendering.animate import render_displacements
 

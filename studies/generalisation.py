@@ -29,13 +29,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from foundation.pictures import load_photo
 from gid.diffusion.loading import resolve_weights
 from gid.diffusion.pipeline import GIDPipeline, load_pipeline
 from gid.evaluation.remembered import Remembered, fingerprint
 from gid.evaluation.sheets import contact_sheet, heatmap, labelled, sliced
 from gid.motion.spectrum import SpectralVolume
 from gid.motion.strength import automatic_strength
-from gid.photo import load_photo
 from gid.rendering.animate import animate
 
 logger = logging.getLogger("benchmarks.generalisation")

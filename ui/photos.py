@@ -7,51 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
-
-from gid.photo import load_photo, to_uint8
+from foundation.pictures import Photo, read_photo
 from ui.memory import Recent
 
-SIDE = 1024  # of what is decoded, unless a larger video is asked for
-REMEMBERED = 16  # photos; one takes up to 3 MB
+__all__ = ["SIDE", "Photo", "Source", "open_photo", "photo_hash"]
 
-
-@dataclass(frozen=True, eq=False)
-class Photo:
-    """A picture as it is meant to be seen: upright, sRGB, over white.
-
-    Attributes:
-        digest: sha256 of the file.
-        file_size: (width, height) of the file, turned upright.
-        pixels: (H, W, 3) uint8, shrunk to a longer side of at most ``side``.
-        side: see there.
-    """
-
-    digest: str
-    file_size: tuple[int, int]
-    pixels: NDArray[np.uint8]
-    side: int = SIDE
-
-    def at(self, side: int) -> Tensor:
-        """(3, H, W) float32 in [0, 1] with a longer side of at most ``side``."""
-        return load_photo(self.pixels, side)
-
+SIDE = 1024  # of canvases and of pictures that feedback is given on
+REMEMBERED = 12  # photos; one takes up to 12 MB
 
 Source = str | Path | Photo
 Stamp = tuple[str, int, int, int]
 
-_digests: Recent[Stamp, str] = Recent(256)
 _photos: Recent[Stamp, Photo] = Recent(REMEMBERED)
+_reading: dict[Stamp, threading.Lock] = {}
+_guard = threading.Lock()
 
 
-def open_photo(source: Source, side: int = SIDE) -> Photo:
-    """The photo in a file, with at least ``side`` pixels where it has them.
+def open_photo(source: Source) -> Photo:
+    """The photo in a file, read now or remembered; of several threads that ask for one, the first reads it.
 
     Raises:
         ValueError: the file is not a usable photo.
@@ -60,36 +36,33 @@ def open_photo(source: Source, side: int = SIDE) -> Photo:
     if isinstance(source, Photo):
         return source
     stamp = _stamp(source)
-    known = _photos.get(stamp)
-    if known is not None and known.side >= side:
-        return known
-    side = max(side, SIDE)
-    pixels = to_uint8(load_photo(source, side)[None])[0]
-    photo = Photo(photo_hash(source), _file_size(source), pixels, side)
-    _photos.put(stamp, photo)
-    return photo
+    with _guard:
+        turn = _reading.setdefault(stamp, threading.Lock())
+    try:
+        with turn:
+            photo = _photos.get(stamp)
+            if photo is None:
+                photo = read_photo(source, follow_links=False)
+                _photos.put(stamp, photo)
+            return photo
+    finally:
+        with _guard:
+            _reading.pop(stamp, None)
 
 
 def photo_hash(source: Source) -> str:
-    """The sha256 of a photo's file, which stands for it in the caches. Raises FileNotFoundError if it is gone."""
-    if isinstance(source, Photo):
-        return source.digest
-    stamp = _stamp(source)
-    known = _digests.get(stamp)
-    if known is None:
-        with open(source, "rb") as file:
-            known = hashlib.file_digest(file, "sha256").hexdigest()
-        _digests.put(stamp, known)
-    return known
+    """The sha256 of a photo's file, which stands for it in the caches.
+
+    The photo is read for it, since the click that follows wants it; of what is no photo only the hash is told.
+    Raises FileNotFoundError if it is gone.
+    """
+    try:
+        return open_photo(source).digest
+    except ValueError:  # a click will say what is wrong with it
+        with open(str(source), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stamp(source: str | Path) -> Stamp:
     status = os.stat(source)
     return (os.path.abspath(source), status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _file_size(source: str | Path) -> tuple[int, int]:
-    """(width, height) of a picture that is known to be one, turned upright."""
-    with Image.open(source) as image:
-        sideways = image.getexif().get(274, 1) >= 5
-        return (image.height, image.width) if sideways else image.size

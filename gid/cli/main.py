@@ -8,14 +8,29 @@ from typing import Annotated
 import typer
 
 from foundation.commands.errors import user_errors
+from foundation.commands.options import limited
 from gid.cli.convert import convert
 from gid.cli.distances import distances
 from gid.cli.evaluate import evaluate
 from gid.cli.poke import export, poke
 from gid.cli.push import push
-from gid.cli.shared import Bar, load
+from gid.cli.shared import (
+    Bar,
+    Device,
+    Guidance,
+    HoldStill,
+    LoopGuidance,
+    MotionIn,
+    Seed,
+    Size,
+    Solver,
+    Steps,
+    Weights,
+    load,
+    load_renderer,
+)
 from gid.cli.stages import DataGroup, TrainGroup
-from gid.limits import MotionOptions, RenderOptions, strength_from_text
+from gid.limits import LIMITS, MotionOptions, RenderOptions, strength_from_text
 
 app = typer.Typer(
     name="gid",
@@ -36,14 +51,6 @@ Photo = Annotated[Path, typer.Argument(help="The photo: any common image format.
 PhotoOrFolder = Annotated[
     Path, typer.Argument(help="The photo: any common image format; or a folder of them.", show_default=False)
 ]
-Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.", envvar="GID_WEIGHTS")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Seed = Annotated[int, typer.Option(help="Which of the possible motions, 0 or more.")]
-Steps = Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")]
-Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed, 1 to 20.")]
-Solver = Annotated[str, typer.Option(help="dpm, or ddim.")]
-LoopGuidance = Annotated[float, typer.Option(help="Guide the motion towards closing; 0 is off. Needs --solver ddim.")]
-HoldStill = Annotated[bool, typer.Option(help="Let pictures of things that do not move, such as a cup, hardly move.")]
 MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
 
 
@@ -61,21 +68,23 @@ def animate(
         ),
     ],
     loop: Annotated[bool, typer.Option(help="Let the end lead back to the start.")] = True,
-    frames: Annotated[int, typer.Option(help="Number of frames, 2 to 900.")] = 150,
-    fps: Annotated[float, typer.Option(help="Frames a second, 5 to 60.")] = 30.0,
+    frames: Annotated[int, limited("Number of frames", LIMITS["frames"])] = RenderOptions.frames,
+    fps: Annotated[float, limited("Frames a second", LIMITS["fps"])] = RenderOptions.fps,
     strength: Annotated[
-        str, typer.Option(help="Scale of the motion, 0 to 5; 1 is as predicted, auto chooses.")
+        str, limited("Scale of the motion: 1 is as predicted, auto chooses", LIMITS["strength"])
     ] = "auto",
-    speed: Annotated[float, typer.Option(help="Speed of the motion, 0.1 to 4; below 1 is slow motion.")] = 1.0,
+    speed: Annotated[
+        float, limited("Speed of the motion: below 1 is slow motion", LIMITS["speed"])
+    ] = RenderOptions.speed,
     seed: Seed = 0,
     steps: Steps = MotionOptions.steps,
     guidance: Guidance = MotionOptions.guidance,
     solver: Solver = MotionOptions.solver,
     loop_guidance: LoopGuidance = MotionOptions.loop_guidance,
     hold_still: HoldStill = MotionOptions.hold_still,
-    size: Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 1920.")] = 512,
+    size: Size = RenderOptions.size,
     weights: Weights = "embedded",
-    motion_in: Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")] = None,
+    motion_in: MotionIn = None,
     motion_out: Annotated[Path | None, typer.Option(help="Also write the motion file here.")] = None,
     video: Annotated[str, typer.Option("--format", help="For a folder: mp4, webm, gif or png.")] = "mp4",
     keep_motion: Annotated[bool, typer.Option(help="For a folder: keep the motion files too.")] = False,
@@ -94,25 +103,26 @@ def animate(
         _animate_folder(photo, output, motion, render, video, keep_motion, weights, device)
         return
 
+    from foundation.pictures import load_photo
     from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, prepare_rendering, write_animation
     from gid.motion.spectrum import SpectralVolume
-    from gid.photo import load_photo
 
     check_output(output, VIDEO_SUFFIXES)
     if motion_out is not None:
         check_output(motion_out, (".safetensors",))
     picture = load_photo(photo, max_side=size)
-    volume = None
     if motion_in is not None:
         volume = SpectralVolume.load(motion_in)
         volume.check_photo(picture.shape[-1], picture.shape[-2])
-    pipeline = load(weights, device)
-    if volume is None:
+        renderer = load_renderer(weights, device)
+    else:
+        pipeline = load(weights, device)
         prepare_rendering(pipeline)
         with Bar("motion") as bar:
             volume = predict_motion(pipeline, photo, motion, bar)
+        renderer = pipeline.renderer
     with Bar("frames") as bar:
-        write_animation(output, picture.to(pipeline.device), volume, pipeline.renderer, render, bar)
+        write_animation(output, picture.to(renderer.device), volume, renderer, render, bar)
     if motion_out is not None:
         volume.save(motion_out)
     typer.echo(str(output))
@@ -160,8 +170,8 @@ def motion(
     """Predict how a photo would move, as a motion file."""
     options = MotionOptions(seed, steps, guidance, solver, loop_guidance, hold_still)
 
+    from foundation.pictures import load_photo
     from gid.jobs import check_output, predict_motion
-    from gid.photo import load_photo
 
     check_output(output, (".safetensors",))
     load_photo(photo, max_side=64)  # a bad photo is told before the models are loaded

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gid.limits import MotionOptions
+from foundation.commands.options import limited
+from gid.cli.shared import Device, Guidance, MotionIn, Seed, Size, Steps, Weights
+from gid.limits import POKE, MotionOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gid.motion.spectrum import SpectralVolume
     from gid.poking.simulation import Gesture
+    from gid.rendering.renderer import Renderer
 
 Source = Annotated[Path, typer.Argument(help="A photo, or a short clip from a still camera.", show_default=False)]
-Motion = Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")]
-Seed = Annotated[int, typer.Option(help="Which of the possible motions, 0 or more.")]
-Steps = Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")]
-Guidance = Annotated[float, typer.Option(help="How strictly the photo is followed.")]
-Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.", envvar="GID_WEIGHTS")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
 def pair(text: str, name: str) -> tuple[float, float]:
@@ -36,7 +33,7 @@ def pair(text: str, name: str) -> tuple[float, float]:
 
 def photo_size(source: Path) -> tuple[int, int]:
     """(width, height) in pixels of the photo or clip as it is shown. Raises ValueError if it is neither."""
-    from gid.photo import load_photo
+    from foundation.pictures import load_photo
     from gid.poking.responses import first_frame, is_clip
 
     photo = first_frame(source) if is_clip(source) else load_photo(source)
@@ -45,30 +42,33 @@ def photo_size(source: Path) -> tuple[int, int]:
 
 def photo_and_motion(
     source: Path, size: int, motion_in: Path | None, options: MotionOptions, weights: str, device: str
-) -> tuple[Tensor, SpectralVolume]:
+) -> tuple[Tensor, SpectralVolume, Renderer | None]:
     """What to poke: a photo with predicted motion, or a clip's first frame with measured motion.
 
+    The third is the renderer of the pipeline that predicted, if one had to be loaded.
     Raises ValueError for anything that cannot be read, a clip that is refused, or a motion file of another photo.
     """
+    from foundation.pictures import load_photo
     from gid.cli.shared import Bar, load
     from gid.jobs import predict_motion
     from gid.motion.flow import extract
     from gid.motion.spectrum import SpectralVolume
-    from gid.photo import load_photo
     from gid.poking.responses import first_frame, is_clip
 
     clip = is_clip(source)
     photo = first_frame(source, size) if clip else load_photo(source, max_side=size)
+    renderer = None
     if motion_in is not None:
         volume = SpectralVolume.load(motion_in)
     elif clip:
         volume = extract(source)
     else:
         pipeline = load(weights, device)
+        renderer = pipeline.renderer
         with Bar("motion") as bar:
             volume = predict_motion(pipeline, source, options, bar)
     volume.check_photo(photo.shape[-1], photo.shape[-2])
-    return photo, volume
+    return photo, volume, renderer
 
 
 def poke(
@@ -80,20 +80,20 @@ def poke(
     at: Annotated[str | None, typer.Option(help="X,Y in pixels of the photo: where to take hold.")] = None,
     force: Annotated[str | None, typer.Option(help="DX,DY in pixels: how far to pull, right and down.")] = None,
     kind: Annotated[str, typer.Option(help="drag (pull and let go) or poke (a short push).")] = "drag",
-    hold: Annotated[float, typer.Option(help="Seconds until a drag lets go, above 0, at most 10.")] = 0.5,
+    hold: Annotated[float, limited("Seconds until a drag lets go", POKE["hold"])] = 0.5,
     gust: Annotated[float, typer.Option(help="Strength of a gust of wind, 0 for none, 1 for a breeze.")] = 0.0,
     gust_angle: Annotated[float, typer.Option(help="Where the wind blows: 0 right, 90 down, in degrees.")] = 0.0,
     gust_seed: Annotated[int, typer.Option(help="Which gust.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Length of the video, 0.5 to 20.")] = 3.0,
-    fps: Annotated[float, typer.Option(help="Frames a second, 5 to 60.")] = 30.0,
-    stiffness: Annotated[float, typer.Option(help="Above 1 swings faster, 0.01 to 100.")] = 1.0,
-    damping: Annotated[float, typer.Option(help="1 is the paper's; smaller rings longer, 0 to 100.")] = 0.5,
-    strength: Annotated[float, typer.Option(help="Scale of what is shown, 0 to 10.")] = 1.0,
+    seconds: Annotated[float, limited("Length of the video", POKE["seconds"])] = 3.0,
+    fps: Annotated[float, limited("Frames a second", POKE["fps"])] = 30.0,
+    stiffness: Annotated[float, limited("Above 1 swings faster", POKE["stiffness"])] = 1.0,
+    damping: Annotated[float, limited("1 is the paper's, smaller rings longer", POKE["damping"])] = 0.5,
+    strength: Annotated[float, limited("Scale of what is shown", POKE["strength"])] = 1.0,
     seed: Seed = 0,
     steps: Steps = MotionOptions.steps,
     guidance: Guidance = MotionOptions.guidance,
-    size: Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 1920.")] = 512,
-    motion_in: Motion = None,
+    size: Size = 512,
+    motion_in: MotionIn = None,
     weights: Weights = "embedded",
     device: Device = "auto",
 ) -> None:
@@ -101,21 +101,19 @@ def poke(
 
     The first and the last frame are the photo at rest.
     """
-    from gid.cli.shared import Bar, load
+    from gid.cli.shared import Bar, load_renderer
     from gid.jobs import VIDEO_SUFFIXES, check_output
-    from gid.limits import LIMITS
     from gid.poking.responses import Response, gesture_at, write_response
     from gid.poking.simulation import Knobs
     from gid.poking.wind import Wind
 
     check_output(output, VIDEO_SUFFIXES)
-    LIMITS["size"].check("size", size)
+    POKE["size"].check("size", size)
     if (at is None) != (force is None):
         raise ValueError("give both --at X,Y and --force DX,DY, or neither and a --gust")
     if at is None and not gust:
         raise ValueError("nothing acts on the photo: give --at X,Y and --force DX,DY, or a --gust 1")
-    if not 0 < hold <= 10:
-        raise ValueError(f"--hold is {hold:g}; it must be above 0 and at most 10 seconds, 0.5 is a good start")
+    POKE["hold"].check("--hold", hold)
     if kind not in ("drag", "poke"):
         raise ValueError(f"--kind is {kind!r}; use drag or poke")
     options = MotionOptions(seed=seed, steps=steps, guidance=guidance)
@@ -125,10 +123,11 @@ def poke(
     wind = Wind(gust, gust_angle, seed=gust_seed) if gust else None
     knobs = Knobs(stiffness=stiffness, damping=damping, strength=strength)
     response = Response(gestures, wind, seconds, fps, knobs)
-    picture, volume = photo_and_motion(photo, size, motion_in, options, weights, device)
-    pipeline: Any = load(weights, device)
+    picture, volume, renderer = photo_and_motion(photo, size, motion_in, options, weights, device)
+    if renderer is None:
+        renderer = load_renderer(weights, device)
     with Bar("frames") as bar:
-        write_response(output, picture.to(pipeline.device), volume, pipeline.renderer, response, bar)
+        write_response(output, picture.to(renderer.device), volume, renderer, response, bar)
     typer.echo(str(output))
 
 
@@ -138,8 +137,8 @@ def export(
     seed: Seed = 0,
     steps: Steps = MotionOptions.steps,
     guidance: Guidance = MotionOptions.guidance,
-    size: Annotated[int, typer.Option(help="Longer side of the photo in the page, 64 to 1920.")] = 512,
-    motion_in: Motion = None,
+    size: Size = 512,
+    motion_in: MotionIn = None,
     weights: Weights = "embedded",
     device: Device = "auto",
 ) -> None:
@@ -149,13 +148,12 @@ def export(
     """
     from foundation.files import write_text
     from gid.jobs import check_output
-    from gid.limits import LIMITS
     from gid.poking.page import export_page
 
     check_output(output, (".html",))
-    LIMITS["size"].check("size", size)
+    POKE["size"].check("size", size)
     options = MotionOptions(seed=seed, steps=steps, guidance=guidance)
-    picture, volume = photo_and_motion(photo, size, motion_in, options, weights, device)
+    picture, volume, _ = photo_and_motion(photo, size, motion_in, options, weights, device)
     page = export_page(picture, volume, photo.stem)
     write_text(output, page)
     typer.echo(str(output))

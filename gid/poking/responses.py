@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foundation.pictures import load_photo, to_uint8
+from gid.limits import POKE
 from gid.motion.coherence import handled
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo, to_uint8
 from gid.poking.simulation import Gesture, Knobs, poke_displacements
 from gid.poking.wind import Wind
 from gid.rendering.animate import render_displacements
@@ -30,7 +31,7 @@ MOTION_SIDE = 256
 class Response:
     """What to do to a photo and for how long to watch.
 
-    gestures: drags and pokes. wind: a gust, if any. seconds: 0.5 to 20. fps: 5 to 60. knobs: the material.
+    gestures: drags and pokes. wind: a gust, if any. seconds, fps: within gid.limits.POKE. knobs: the material.
     Raises ValueError when nothing acts or the length is out of range.
     """
 
@@ -43,10 +44,8 @@ class Response:
     def __post_init__(self) -> None:
         if not self.gestures and self.wind is None:
             raise ValueError("nothing acts on the photo: give a point and a force, or a gust")
-        if not (math.isfinite(self.seconds) and 0.5 <= self.seconds <= 20):
-            raise ValueError(f"length is {self.seconds} s; it must be from 0.5 to 20 s, 3 is a good start")
-        if not (math.isfinite(self.fps) and 5 <= self.fps <= 60):
-            raise ValueError(f"fps is {self.fps}; it must be from 5 to 60, 30 suits most screens")
+        POKE["seconds"].check("seconds", self.seconds)
+        POKE["fps"].check("fps", self.fps)
 
     def displacements(self, volume: SpectralVolume) -> Tensor:
         """(N, 2, h, w) fractions of width and height, from rest to rest; see `poke_displacements`."""

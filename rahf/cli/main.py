@@ -94,14 +94,14 @@ def analyze(
         raise ValueError("give the text that the image was made from: --prompt TEXT")
 
     from foundation.files import check_folder
+    from foundation.pictures import KEPT_SIDE, load_photo
     from rahf.folders import save_feedback
-    from rahf.images import load_image
     from rahf.predictor import Predictor
     from rahf.prompts import check_prompt
 
     # What is wrong with these is told before a model is loaded.
     check_prompt(prompt)
-    picture = load_image(image)
+    picture = load_photo(image, KEPT_SIDE)
     if out is not None:
         check_folder(out)
     feedback = Predictor.from_pretrained(weights, device, precision).predict(picture, prompt, scores_only=scores_only)

@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from foundation.folders import files_in
+from foundation.pictures import SUFFIXES, load_photo
 from rahf.data.faults import OBJECT_FAULTS, Box, burden_of, is_visible, spread
 from rahf.data.grammar import draw_plan, write_prompt
 from rahf.data.samples import Sample, SampleSource
 from rahf.data.sprites import NOUNS
-from rahf.images import SUFFIXES, load_image
 
 LONGEST = 1024  # pixels of a photograph's longer side that are kept in memory
 SPOILED = 0.6  # part of the pictures that get faults, as in composed scenes
@@ -25,7 +26,7 @@ class SpoiledPhotographs:
 
     def __init__(self, folder: str | Path, count: int, seed: int = 0, size: int = 256) -> None:
         """Raises ValueError if the folder holds no image."""
-        paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in SUFFIXES)
+        paths = files_in(Path(folder), SUFFIXES)
         if not paths:
             raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
         self.photographs = [_shrunk(path) for path in paths]
@@ -101,7 +102,7 @@ def plant_faults(
 
 
 def _shrunk(path: Path) -> np.ndarray:
-    image = (load_image(path) * 255).round().byte().permute(1, 2, 0).numpy()
+    image = (load_photo(path) * 255).round().byte().permute(1, 2, 0).numpy()
     scale = LONGEST / max(image.shape[:2])
     if scale >= 1:
         return image

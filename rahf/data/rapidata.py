@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from foundation.pictures import load_photo
 from rahf.data.samples import RecordError, Sample
-from rahf.images import load_image
 from rahf.prompts import ALIGNED, MISALIGNED, split_words
 
 NO_MISTAKES = "[No_mistakes]"
@@ -42,7 +42,7 @@ def parse_row(row: Mapping[str, Any], name: str, word_threshold: float = 2.0) ->
         word_scores = row["word_scores"]
     except KeyError as error:
         raise RecordError(f"{name}: column {error} is absent") from error
-    pixels = (load_image(image).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    pixels = (load_photo(image).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     return Sample(
         name=name,
         image=pixels,

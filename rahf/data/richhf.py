@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from foundation.pictures import SUFFIXES, load_photo
 from rahf.data.prompt_tables import assign_prompts, normal_name
 from rahf.data.samples import RecordError, Sample
 from rahf.data.tfrecords import Feature, parse_example, read_records
-from rahf.images import SUFFIXES, load_image
 from rahf.prompts import parse_labels, split_words
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class RichHF:
     def __getitem__(self, index: int) -> Sample:
         payload, path, prompt = self._items[index]
         record = parse_record(payload)
-        image = (load_image(path).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        image = (load_photo(path).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         words = _labels(record.word_label, prompt, record.filename)
         return Sample(record.filename, image, prompt, record.heatmaps, record.scores, words)
 

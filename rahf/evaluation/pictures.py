@@ -18,19 +18,18 @@ from torch import Tensor
 
 from rahf.data.captions import Example, make_examples
 from rahf.data.pictures import Picture, adherence_checks, anomaly_shares, severity
-from rahf.pictures.judge import JUDGED_SCORES, PictureJudge
+from rahf.pictures.judge import JUDGED_SCORES, STATISTICS, PictureJudge, presence_of
 from rahf.pictures.vocabulary import read_terms
 from rahf.pictures.words import PictureWords, Seen
 from rahf.training.judge import is_left_out, load_mask, ratings, see, spoiled_pairs
 from rahf.training.judge_data import load_bundle, load_features
-from rahf.training.judge_scores import directions, fit_plausibility, labelled_sources
+from rahf.training.judge_scores import PEOPLE, SOUND, Labelled, fit_expert, labelled_sources
 from rahf.training.judge_words import area_under_curve, areas_under_curve, look
 from rahf.training.picture_features import feature_file
 
 logger = logging.getLogger(__name__)
 
 FEWEST = 5  # of each answer that a check needs to be counted
-MEMBERS = 4
 
 
 @dataclass(frozen=True)
@@ -109,15 +108,29 @@ def plausibility_figures(
     )
     if pairs is not None:
         sources.append(pairs)
-    allowed = {id(picture) for picture in pictures if not is_left_out(picture)}
     groups = [picture.group for picture in pictures]
-    rows = torch.tensor([id(p) in allowed for p in pictures])
-    basis = directions(evidence[rows])
+    raw = evidence * judge.evidence_scale + judge.evidence_mean
+    first = judge.config.embedding + judge.config.summary
+    areas = raw[:, [first + place for place, name in enumerate(STATISTICS) if name.endswith(" area")]].amax(1)
+    present = presence_of(areas)
+    known: dict[tuple[str, str], Tensor] = {}
+
+    def expert(source: Labelled, left_out: str) -> Tensor:
+        key = (source.name, left_out if left_out in source.groups else "")
+        if key not in known:
+            known[key] = evidence @ fit_expert(source.without(lambda group: group == left_out))
+        return known[key]
 
     def predict(left_out: str) -> Tensor:
-        kept = [source.without(lambda group: group == left_out) for source in sources]
-        solved = [fit_plausibility([s for s in kept if len(s.rows)], basis, seed=m + 1) for m in range(MEMBERS)]
-        return torch.stack([evidence @ weight + bias for weight, bias in solved]).mean(0)
+        total = torch.zeros(len(evidence))
+        scale = sum(SOUND[source.name] ** 2 for source in sources if source.name in SOUND) ** 0.5
+        bodies = total
+        for source in sources:
+            if source.name in SOUND:
+                total = total + SOUND[source.name] / scale * expert(source, left_out)
+            elif source.name in PEOPLE:
+                bodies = expert(source, left_out)
+        return total + present * (bodies - total)
 
     liking = _score(judge, evidence, "aesthetics").numpy()
     shares = anomaly_shares(picture for picture in pictures if "checks" in picture.labels)

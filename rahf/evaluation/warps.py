@@ -16,11 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
 from foundation.folders import Item, find_items
+from foundation.pictures import KEPT_SIDE, SUFFIXES, load_photo
 from rahf.data.faults import is_visible, plant_warp
 from rahf.data.prompt_tables import assign_prompts
 from rahf.evaluation.metrics import Estimate, auc_judd, mean_estimate
 from rahf.evaluation.report import to_json
-from rahf.images import SUFFIXES, load_image
 from rahf.predictor import Predictor
 from rahf.prompts import encode_prompts
 from rahf.sheets import overlay
@@ -67,7 +67,7 @@ def plant(
 
     None where no warp can be seen: twisting a plain sky changes nothing. Raises ValueError for an unusable image.
     """
-    picture = _shrunk((load_image(item.path) * 255).round().byte().permute(1, 2, 0).numpy(), side)
+    picture = _shrunk((load_photo(item.path, KEPT_SIDE) * 255).round().byte().permute(1, 2, 0).numpy(), side)
     generator = np.random.default_rng([seed, zlib.crc32(item.file.encode())])
     for _ in range(TRIES):
         warped, mask = plant_warp(picture, generator, severity)

@@ -21,6 +21,7 @@ from foundation.features import Features
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 JUDGED_SCORES = ("plausibility", "alignment", "aesthetics", "overall")
+SCORE_ROWS = (*JUDGED_SCORES, "people")  # the last is what speaks for the bodies of people, where there are any
 PARTS = ("face", "hand", "limb")
 TOP = 0.05  # part of the tokens that "the worst of the picture" is the mean of
 
@@ -133,7 +134,7 @@ class PictureJudge(nn.Module):
         self.faults = nn.ModuleList(perceptron(token, config.fault_hidden, 1) for _ in members)
         self.parts = nn.Linear(token, len(PARTS))
         self.composed = nn.Linear(width, 1)
-        shape = (config.members, len(JUDGED_SCORES))
+        shape = (config.members, len(SCORE_ROWS))
         self.score_weight = nn.Parameter(torch.zeros(*shape, config.evidence))
         self.score_bias = nn.Parameter(torch.zeros(shape))
         self.part_weight = nn.Parameter(torch.zeros(len(PARTS), config.evidence))
@@ -153,7 +154,8 @@ class PictureJudge(nn.Module):
         faults = as_map(torch.cat([member(tokens) for member in self.faults], dim=-1))
         parts = as_map(self.parts(tokens).sigmoid())
         evidence = self.collect(embedding, summary, map_statistics(faults, parts))
-        scores = torch.einsum("msd,bd->bms", self.score_weight, evidence) + self.score_bias
+        rows = torch.einsum("msd,bd->bms", self.score_weight, evidence) + self.score_bias
+        scores = add_people(rows, presence(parts))
         wrong = torch.sigmoid(evidence @ self.part_weight.T + self.part_bias)
         return Judgement(embedding, dense, faults, parts, scores, wrong, self.composed(summary).sigmoid()[:, 0])
 
@@ -211,6 +213,25 @@ def load_judge(folder: Path, device: str | torch.device = "cpu") -> PictureJudge
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"the judge in {folder} is damaged ({error}); install the package again") from error
     return judge.eval().requires_grad_(False).to(device)
+
+
+def presence(parts: Tensor) -> Tensor:
+    """(B,) in [0, 1]: how far people are in pictures, from chances of parts (B,P,h,w)."""
+    return presence_of(parts.mean((2, 3)).amax(1))
+
+
+def presence_of(area: Tensor) -> Tensor:
+    """The same from the part of the picture that the largest of the parts covers; half at one hundredth."""
+    return area / (area + 0.01)
+
+
+def add_people(rows: Tensor, present: Tensor) -> Tensor:
+    """(B,M,S) scores from rows (B,M,S+1): the last takes the place of plausibility as far as people are there, and half
+    of the difference goes to overall."""
+    place = JUDGED_SCORES.index("plausibility")
+    difference = (rows[..., -1] - rows[..., place]) * present[:, None]
+    share = rows.new_tensor([{"plausibility": 1.0, "overall": 0.5}.get(name, 0.0) for name in JUDGED_SCORES])
+    return rows[..., :-1] + difference[..., None] * share
 
 
 def perceptron(inputs: int, hidden: int, outputs: int, dropout: float = 0.2) -> nn.Sequential:

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from foundation.pictures import PictureSource, load_photo
 from rahf.feedback import Feedback, WordFeedback, rank
-from rahf.images import ImageSource, load_image
 from rahf.model.config import HEATMAPS, SCORES, RAHFConfig
 from rahf.model.heads import ChannelNorm, HeatmapHead, ScoreHead
 from rahf.model.precision import LARGE, has_fast_bf16, resolve_precision
@@ -170,7 +170,7 @@ def test_image_modes(tmp_path: Path) -> None:
     expected = np.asarray(plain)
     for mode in ("RGB", "RGBA", "CMYK", "P", "L", "LA", "1", "I;16", "HSV", "YCbCr"):
         converted = plain.convert(mode) if mode != "I;16" else Image.fromarray(expected[..., 0].astype(np.uint16) * 257)
-        loaded = load_image(converted)
+        loaded = load_photo(converted)
         assert loaded.shape == (3, 24, 20), mode
         assert 0 <= loaded.min() <= loaded.max() <= 1, mode
         if mode in ("RGB", "RGBA", "CMYK"):
@@ -183,28 +183,28 @@ def test_sixteen_bit_files_and_arrays(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 65536, (20, 30), dtype=np.uint16)
     Image.fromarray(grey).save(tmp_path / "grey.png")
     for source in (tmp_path / "grey.png", grey, grey.astype(np.float32) / 65535):
-        np.testing.assert_allclose(load_image(source)[1], grey / 65535, atol=1e-4)
+        np.testing.assert_allclose(load_photo(source)[1], grey / 65535, atol=1e-4)
 
 
 def test_transparency_is_laid_over_white() -> None:
     clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
-    assert load_image(clear).min() == 1
+    assert load_photo(clear).min() == 1
     palette = Image.new("P", (20, 20), 3)
     palette.info["transparency"] = 3
-    assert load_image(palette).min() == 1
+    assert load_photo(palette).min() == 1
     half = np.zeros((20, 20, 4), np.float32)
     half[..., 3] = 0.25
-    np.testing.assert_allclose(load_image(half), 0.75)
+    np.testing.assert_allclose(load_photo(half), 0.75)
 
 
 def test_rotation_mark_and_animation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture(30, 20).save(tmp_path / "turned.jpg", exif=exif)
-    assert load_image(tmp_path / "turned.jpg").shape == (3, 30, 20)
+    assert load_photo(tmp_path / "turned.jpg").shape == (3, 30, 20)
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    assert load_image(tmp_path / "moving.gif")[:, 5, 5].tolist() == [1, 0, 0]
+    assert load_photo(tmp_path / "moving.gif")[:, 5, 5].tolist() == [1, 0, 0]
 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     picture(200, 200).save(whole, "jpeg")
     (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[:3000])
     (tmp_path / "text.png").write_text("hello")
-    unusable: list[tuple[ImageSource, str]] = [
+    unusable: list[tuple[PictureSource, str]] = [
         (tmp_path / "cut.jpg", r"cut\.jpg is damaged"),
         (tmp_path / "text.png", r"text\.png is not an image"),
         (tmp_path / "absent.png", "is not a file"),
@@ -226,16 +226,16 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     ]
     for source, message in unusable:
         with pytest.raises(ValueError, match=message):
-            load_image(source)
+            load_photo(source)
 
 
 def test_over_a_hundred_megapixels_is_refused_before_decoding(tmp_path: Path) -> None:
     Image.new("1", (12000, 9000)).save(tmp_path / "huge.png")
     with pytest.raises(ValueError, match="over 100 megapixels"):
-        load_image(tmp_path / "huge.png")
+        load_photo(tmp_path / "huge.png")
     Image.new("1", (20000, 10000)).save(tmp_path / "vast.png")
     with pytest.raises(ValueError, match="over 100 megapixels"):
-        load_image(tmp_path / "vast.png")
+        load_photo(tmp_path / "vast.png")
 
 
 # Feedback.

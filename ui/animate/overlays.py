@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foundation.pictures import to_uint8
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import to_uint8
 
 COLORMAP = "inferno"
 CHART_WIDTH, CHART_HEIGHT, TOP = 300, 112, 36

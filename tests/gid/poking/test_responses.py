@@ -14,9 +14,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from typer.testing import CliRunner, Result
 
+from foundation.pictures import to_uint8
 from gid.cli.main import app
 from gid.limits import MotionOptions
-from gid.photo import to_uint8
 from gid.poking.responses import Response, gesture_at, render_response
 from gid.poking.simulation import Gesture
 from gid.poking.wind import Wind

@@ -13,8 +13,10 @@ from rahf.pictures.judge import (
     STATISTICS,
     JudgeConfig,
     PictureJudge,
+    add_people,
     load_judge,
     map_statistics,
+    presence,
     read_config,
     summarise,
 )
@@ -96,6 +98,17 @@ def test_saved_and_loaded_it_says_the_same(judge: PictureJudge, tmp_path: Path) 
     assert config == TINY
     assert concepts == ["cat", "dog", "table"]
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_bodies_count_where_people_are() -> None:
+    rows = torch.zeros(2, 1, 5)
+    rows[..., 0], rows[..., 4] = 1.0, -2.0
+    parts = torch.zeros(2, 3, 10, 10)
+    parts[1, 0] = 0.97  # a face over all of the second picture
+    found = add_people(rows, presence(parts))[:, 0]
+    share = 0.97 / 0.98
+    assert found[0].tolist() == [1, 0, 0, 0]
+    assert found[1].tolist() == pytest.approx([1 - 3 * share, 0, 0, -1.5 * share], abs=1e-5)
 
 
 def test_gradients_reach_the_features(judge: PictureJudge) -> None:
