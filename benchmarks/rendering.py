@@ -24,6 +24,7 @@ from torch import Tensor
 
 import gid.rendering.animate
 from foundation.pictures import load_photo, to_uint8
+from foundation.video import write_video
 from gid.diffusion.pipeline import load_pipeline
 from gid.jobs import predict_motion, write_animation
 from gid.limits import MotionOptions, RenderOptions
@@ -35,7 +36,6 @@ from gid.rendering.cpu import frames as cpu_frames
 from gid.rendering.projection import smoothstep, splatting_metric
 from gid.rendering.renderer import Renderer
 from gid.rendering.splatting import splat
-from gid.rendering.video import write_video
 
 RENDERER = common.ROOT / "gid" / "weights" / "renderer"
 

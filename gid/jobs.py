@@ -12,12 +12,12 @@ from torch import Tensor
 
 from foundation.files import check_writable
 from foundation.pictures import load_photo, to_uint8
+from foundation.video import frame_name, write_video
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
 from gid.motion.strength import resolve
 from gid.rendering.animate import animate
 from gid.rendering.cpu.frames import compile_loops, compiled_rendering
-from gid.rendering.video import frame_name, write_video
 
 if TYPE_CHECKING:
     from gid.diffusion.pipeline import GIDPipeline

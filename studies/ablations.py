@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from foundation.video import read_video
 from gid.data.videos import FPS, NUM_FRAMES, clip_name, clips_in, held_out, load_pairs, scene_of
 from gid.evaluation.merging import merged, read_report
 from gid.evaluation.spectra import spectra_table
 from gid.motion.flow import FlowConfig, measure, to_volume
 from gid.motion.spectrum import SpectralVolume
 from gid.motion.strength import isotropic
-from gid.rendering.video import read_video
 
 logger = logging.getLogger("benchmarks.ablations")
 CUTS = (4, 8, 16, 24)

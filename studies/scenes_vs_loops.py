@@ -29,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from foundation.video import read_video
 from gid.data.scenes import Scene, generate_scene
 from gid.data.shards import read_shard
 from gid.data.videos import load_pairs
 from gid.motion.spectrum import SpectralVolume
-from gid.rendering.video import read_video
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

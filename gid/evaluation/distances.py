@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foundation.video import read_video
 from gid.data.videos import clips_in
-from gid.rendering.video import read_video
 
 PAPER_SIZE = (256, 128)
 Scaling = Literal["uint8", "unit", "signed"]

@@ -21,10 +21,10 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
+from foundation.video import read_video
 from gid.motion.camera import remove_camera
 from gid.motion.clip_rules import ClipRules, check_clip
 from gid.motion.spectrum import SpectralVolume
-from gid.rendering.video import read_video
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from foundation.pictures import load_photo, to_uint8
+from foundation.video import read_video, write_video
 from gid.limits import POKE
 from gid.motion.coherence import handled
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.simulation import Gesture, Knobs, poke_displacements
 from gid.poking.wind import Wind
 from gid.rendering.animate import render_displacements
-from gid.rendering.video import read_video, write_video
 
 CLIP_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
 CHUNK = 8

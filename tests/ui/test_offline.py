@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gid.rendering.video import write_video
+from foundation.video import write_video
 from tests.browsing import Visit, needs_browser, open_page
 from tests.swaying import textured_photo
 from tests.ui.test_app_browser import set_quick

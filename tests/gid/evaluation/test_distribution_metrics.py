@@ -13,6 +13,7 @@ from scipy import linalg
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from foundation.video import write_video
 from gid.cli.main import app
 from gid.evaluation.distances import (
     Features,
@@ -26,7 +27,6 @@ from gid.evaluation.distances import (
     video_distances,
     windows,
 )
-from gid.rendering.video import write_video
 
 
 def samples(seed: int, count: int = 60, size: int = 6, shift: float = 0.0, spread: float = 1.0) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from foundation.video import read_video, write_video
 from gid.data.folds import FOLDS, REAL_CLIPS, clips_of_fold
 from gid.data.videos import (
     ClipPairs,
@@ -25,7 +26,6 @@ from gid.data.videos import (
 from gid.motion.camera import fit_similarity
 from gid.motion.clip_rules import ClipRejected, ClipRules, check_clip
 from gid.motion.flow import FlowConfig, estimate_trajectories, extract, measure, to_volume
-from gid.rendering.video import read_video, write_video
 
 HEIGHT, WIDTH = 96, 160
 

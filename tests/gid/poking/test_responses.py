@@ -15,12 +15,12 @@ from gradio_client.exceptions import AppError
 from typer.testing import CliRunner, Result
 
 from foundation.pictures import to_uint8
+from foundation.video import write_video
 from gid.cli.main import app
 from gid.limits import MotionOptions
 from gid.poking.responses import Response, gesture_at, render_response
 from gid.poking.simulation import Gesture
 from gid.poking.wind import Wind
-from gid.rendering.video import write_video
 from tests.swaying import CENTRE, swaying_volume, textured_photo
 from tests.tiny import tiny_pipeline
 from ui.animate.service import AnimationService

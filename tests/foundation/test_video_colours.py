@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
+from foundation.video import read_video, write_video
 from gid.poking.responses import first_frame
-from gid.rendering.video import read_video, write_video
 from tests.browsing import needs_browser
 
 PATCHES = np.array(

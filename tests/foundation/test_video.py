@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gid.rendering.video import read_video, write_video
+from foundation.video import read_video, write_video
 
 
 def _frames(count: int = 12, height: int = 32, width: int = 48) -> np.ndarray:
