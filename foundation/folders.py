@@ -177,6 +177,11 @@ def find_items(folder: Path, suffixes: tuple[str, ...], outside: Path | None = N
     return _walk_to_some(folder, suffixes, outside)[0]
 
 
+def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of :func:`walk` that lie in `folder` itself, by name. Raises ValueError if there is no such folder."""
+    return [item.path for item in walk(folder, suffixes)[0] if item.path.parent == folder]
+
+
 def _walk_to_some(folder: Path, suffixes: tuple[str, ...], outside: Path | None) -> tuple[list[Item], list[Failure]]:
     items, left_out = walk(folder, suffixes, outside)
     if not items:

@@ -25,6 +25,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from foundation.files import write_bytes
+
 logger = logging.getLogger(__name__)
 
 MAX_FILE_MB = 50
@@ -192,9 +194,7 @@ def stored(text: str) -> str:
     folder = uploads_folder() / hashlib.sha256(data).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"picture{suffix}"
-    beside = folder / f".{secrets.token_hex(6)}"
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    write_bytes(path, data)
     return str(path)
 
 

@@ -22,11 +22,12 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from foundation.files import replacing
+from foundation.folders import files_in
+from foundation.video import read_video
 from gid.data.folds import REAL_CLIPS
 from gid.motion.clip_rules import ClipRejected, ClipRules, check_clip
 from gid.motion.flow import FlowConfig, measure, to_volume
 from gid.motion.spectrum import SpectralVolume
-from gid.rendering.video import read_video
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def clips_in(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"the clip folder {folder} does not exist; give a folder that holds videos")
-    clips = sorted(file for file in folder.iterdir() if file.suffix.lower() in CLIP_SUFFIXES)
+    clips = files_in(folder, CLIP_SUFFIXES)
     if not clips:
         raise ValueError(f"no clip in {folder}: put videos ({', '.join(CLIP_SUFFIXES)}) there")
     return clips

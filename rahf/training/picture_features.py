@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from foundation.features import LAYERS, ImageEncoder
+from foundation.files import replacing
+from foundation.pictures import load_photo
 from rahf.data.pictures import Picture
-from rahf.images import load_image
 from rahf.pictures.judge import summarise
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def keep_features(
         if target.exists():
             continue
         try:
-            image = load_image(picture.path)
+            image = load_photo(picture.path)
         except ValueError as error:
             logger.warning("%s is left out: %s", picture.file, error)
             continue
@@ -122,7 +123,5 @@ def encode_picture(image: Tensor, encoder: ImageEncoder, tokens: int = TOKENS) -
 def save_arrays(target: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an .npz beside its place and rename it, so that an interrupted run leaves no half of one."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(f".{id(arrays):x}.part")
-    with part.open("wb") as file:
+    with replacing(target) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    part.replace(target)
