@@ -278,7 +278,10 @@ def test_exported_page_works_from_disk_without_a_network(visit: PokeVisit, tmp_p
     visit.page.wait_for_function("!document.getElementById('poke').gidPoke.simulation.atRest()")
     record = visit.page.get_by_role("button", name="Record")
     record.click()
-    visit.page.wait_for_timeout(800)
+    drawn = visit.page.evaluate("document.getElementById('poke').gidPoke.frames")
+    visit.page.locator("canvas").focus()
+    visit.page.keyboard.press("Shift+ArrowRight")  # so that there is something to draw, however slowly
+    visit.page.wait_for_function(f"document.getElementById('poke').gidPoke.frames > {drawn + 8}")
     with visit.page.expect_download() as download:
         record.click()
     with av.open(str(download.value.path())) as container:

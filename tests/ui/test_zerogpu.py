@@ -27,6 +27,7 @@ import pytest
 import torch
 from gradio_client import Client, handle_file
 
+from foundation.pictures import Photo, read_photo
 from gid.limits import MotionOptions, RenderOptions
 from gid.poking.responses import Response
 from gid.poking.simulation import Gesture
@@ -36,7 +37,6 @@ from tests.rahf.conftest import TINY
 from tests.tiny import photo, tiny_pipeline
 from tools.space import free_port, wait_for
 from ui.animate.service import AnimationService
-from ui.photos import Photo
 from ui.zerogpu import GpuCost, borrowed, gpu_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,7 +177,7 @@ def test_durations_follow_what_is_asked_for(service: AnimationService, tmp_path:
 
 
 def photo_of(width: int, height: int) -> Photo:
-    return Photo("digest", (width, height), np.zeros((height, width, 3), np.uint8))
+    return read_photo(np.zeros((height, width, 3), np.uint8))
 
 
 def test_the_margin_is_in_the_duration() -> None:

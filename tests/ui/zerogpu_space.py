@@ -72,8 +72,9 @@ def main() -> None:
         raise RuntimeError("the platform's emulation of CUDA is not at work")
     motion = ChosenService(AnimationService(pipeline, "tiny"), GID, "cuda")
     feedback = ChosenService(FeedbackService.load("embedded", "cuda"), RAHF, "cuda")
-    if feedback.predictor is None or feedback.predictor.model.device.type != "cuda":
-        raise RuntimeError(f"the feedback model is not placed: {feedback.problem}")
+    predictor = feedback.first.predictor
+    if predictor is None or predictor.model.device.type != "cuda":
+        raise RuntimeError(f"the feedback model is not placed: {feedback.first.problem}")
     launch(create_demo(motion, feedback), server_name="127.0.0.1", server_port=port, quiet=True)
     while True:  # launched from a script, the server has a thread of its own
         time.sleep(60)

@@ -54,7 +54,7 @@ def build_endpoint(choice: Choice[AnimationService]) -> None:
             asked = Asked(strength, speed, seconds, loop, seed, steps, guidance, size, hold_still)
             motion, render = asked.motion(), asked.render()
             service = choice.current()
-            opened = open_photo(values.upload(photo, NO_PHOTO), render.size)
+            opened = open_photo(values.upload(photo, NO_PHOTO))
             *_, video = service.animate(opened, motion, render, show)
             return FileData(path=str(video)), FileData(path=str(service.motion_file(opened, motion)))
 

@@ -101,7 +101,7 @@ class AnimateEvents:
             motion, render = asked.motion(), asked.render()
             if not visit.begin(path):
                 return
-            service, photo = self.choice.current(), open_photo(path, render.size)
+            service, photo = self.choice.current(), open_photo(path)
             fresh, live = service.known_motion(photo, motion) is None, None
             for result in service.animate(photo, motion, render, show):
                 if isinstance(result, SpectralVolume):
@@ -125,7 +125,7 @@ class AnimateEvents:
         with explained(FAILED):
             asked = Asked.chosen(*values)
             motion, render = asked.motion(), asked.render()
-            service, photo = self.choice.current(), open_photo(path, render.size)
+            service, photo = self.choice.current(), open_photo(path)
             if service.known_motion(photo, motion) is None:
                 return {self.results.video: gr.skip()}
             *_, video = service.animate(photo, motion, render, show)
@@ -151,7 +151,7 @@ class AnimateEvents:
     ) -> dict[Any, Any]:
         path = str(service.motion_file(photo, motion))
         return {
-            self.results.energy: motion_energy_picture(photo.at(ENERGY_SIDE), volume),
+            self.results.energy: motion_energy_picture(photo.tensor(ENERGY_SIDE), volume),
             self.results.bands: band_chart(volume),
             self.results.motion_file: gr.DownloadButton(value=path, interactive=True),
             self.results.note: note_of(service, motion, volume, strength),
@@ -169,7 +169,7 @@ def _swaying(photo: Photo, volume: SpectralVolume, folder: str) -> CanvasFiles |
     """What the live preview plays. A motion of nothing has nothing to show."""
     if float(volume.motion_energy().max()) <= 0:
         return None
-    return prepare_canvas(photo.at(SIDE), volume, folder)
+    return prepare_canvas(photo.tensor(SIDE), volume, folder)
 
 
 def note_of(service: AnimationService, motion: MotionOptions, volume: SpectralVolume, strength: float) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from gid.diffusion.pipeline import GIDPipeline, load_pipeline
-from gid.jobs import predict_motion, prepare_rendering, write_animation
+from gid.jobs import MOTION_SIDE, predict_motion, prepare_rendering, write_animation
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.responses import Response, write_response
@@ -111,7 +111,7 @@ class AnimationService:
         Raises:
             ValueError: if the file is not a usable photo.
         """
-        photo = open_photo(source, render.size)
+        photo = open_photo(source)
         key = self.key(photo, motion)
         known = self._motions.get(key)
         video = self._videos.get((key, render))
@@ -199,7 +199,7 @@ class AnimationService:
         yield volume
         start = 0.4 if known is None else 0.02
         progress(start, "Rendering")
-        frames, pixels = part(progress, start, 1, RENDERING), photo.at(render.size)
+        frames, pixels = part(progress, start, 1, RENDERING), photo.tensor(render.size)
         write_animation(target, pixels.to(self.pipeline.device), volume, self.pipeline.renderer, render, frames)
         yield target
 
@@ -211,7 +211,7 @@ class AnimationService:
         start = 0.02 if known else 0.4
         volume = motion if isinstance(motion, SpectralVolume) else self._predict_here(*motion, progress, share=start)
         progress(start, "Rendering")
-        frames, pixels = part(progress, start, 1, RENDERING), photo.at(RESPONSE_SIDE).to(self.pipeline.device)
+        frames, pixels = part(progress, start, 1, RENDERING), photo.tensor(RESPONSE_SIDE).to(self.pipeline.device)
         write_response(target, pixels, volume, self.pipeline.renderer, response, frames, smoothed=known)
         return volume, target
 
@@ -222,7 +222,7 @@ class AnimationService:
         progress(0.02, "Reading the photo")
         prepare_rendering(self.pipeline)
         steps = part(progress, 0.05, share, "Imagining the motion, step {done} of {total}")
-        volume = predict_motion(self.pipeline, photo.pixels, motion, steps)
+        volume = predict_motion(self.pipeline, photo.tensor(MOTION_SIDE), motion, steps)
         return replace(volume, model=volume.model or self.weights)
 
 
@@ -233,7 +233,7 @@ def _short(key: object) -> str:
 
 def _pixels(photo: Photo, side: int) -> int:
     """How many pixels a frame has whose longer side is at most ``side``."""
-    height, width = photo.pixels.shape[:2]
+    width, height = photo.size
     scale = min(1.0, side / max(height, width))
     return round(height * scale) * round(width * scale)
 

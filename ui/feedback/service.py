@@ -22,7 +22,7 @@ from rahf.sheets import contact_sheet, report, save_heatmap
 from ui.feedback.results import Examined, Ranked, Thresholds, behind_best, reasons_of
 from ui.feedback.view import write_files
 from ui.memory import Recent
-from ui.photos import Photo, Source, open_photo, photo_hash
+from ui.photos import SIDE, Photo, Source, open_photo
 from ui.progress import Progress, silent
 from ui.uploads import results_folder
 from ui.weights_names import shown
@@ -178,15 +178,16 @@ class FeedbackService:
         if len(sources) > MOST_PICTURES:
             raise ValueError(f"there are {len(sources)} pictures; at most {MOST_PICTURES} are compared at once")
         check_prompt(prompt)
-        names = [self._key(source, prompt) for source in sources]
+        photos = [open_photo(source) for source in sources]
+        names = [self._key(photo, prompt) for photo in photos]
         known = {name: found for name in names if (found := self._memory.results.get(name)) is not None}
-        missing = {name: source for name, source in zip(names, sources, strict=True) if name not in known}
+        missing = {name: photo for name, photo in zip(names, photos, strict=True) if name not in known}
         if missing:
             progress(0.05, "Reading the picture")
-            pictures = [open_photo(source) for source in missing.values()]
-            answers = self._predict([picture.pixels for picture in pictures], prompt, progress)
-            for name, picture, feedback in zip(missing, pictures, answers, strict=True):
-                known[name] = self._remember(name, picture, feedback)
+            pictures = [photo.array(SIDE) for photo in missing.values()]
+            answers = self._predict(pictures, prompt, progress)
+            for (name, photo), pixels, feedback in zip(missing.items(), pictures, answers, strict=True):
+                known[name] = self._remember(name, photo, pixels, feedback)
         return [known[name] for name in names]
 
     def recall(self, items: Sequence[Shown], progress: Progress = silent) -> list[Examined]:
@@ -248,18 +249,18 @@ class FeedbackService:
             self._memory.documents.put(key, known)
         return known
 
-    def _key(self, source: Source, prompt: str) -> str:
+    def _key(self, photo: Photo, prompt: str) -> str:
         """Stands for a picture's content with a prompt, under these weights."""
-        return hashlib.sha256("\0".join((photo_hash(source), self._identity, prompt)).encode()).hexdigest()[:24]
+        return hashlib.sha256("\0".join((photo.digest, self._identity, prompt)).encode()).hexdigest()[:24]
 
     def _ready(self) -> Predictor:
         if self.predictor is None:
             raise ValueError(self.missing)
         return self.predictor
 
-    def _remember(self, name: str, photo: Photo, feedback: Feedback) -> Examined:
-        picture, maps = write_files(photo.pixels, feedback, self._memory.place())
-        found = Examined(name, photo.pixels, photo.file_size, feedback, picture, maps)
+    def _remember(self, name: str, photo: Photo, pixels: np.ndarray, feedback: Feedback) -> Examined:
+        picture, maps = write_files(pixels, feedback, self._memory.place())
+        found = Examined(name, pixels, photo.size, feedback, picture, maps)
         self._memory.results.put(name, found)
         return found
 

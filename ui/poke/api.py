@@ -47,16 +47,14 @@ class AskedPoke:
 
     def response(self, size: tuple[int, int]) -> Response:
         """What to do to a photo of size (width, height). Raises ValueError naming value, limit and remedy."""
-        x, y, dx, dy, gust = (self._number(name) for name in ("x", "y", "dx", "dy", "gust"))
-        kind = values.choice("kind", self.kind, KINDS)
-        gestures = (gesture_at((x, y), (dx, dy), size, kind, self._number("hold")),) if dx or dy else ()
-        wind = Wind(gust, self._number("gust_angle"), seed=values.whole("seed", self.seed)) if gust else None
-        stiffness, damping, strength = (self._number(name) for name in ("stiffness", "damping", "strength"))
-        knobs = Knobs(stiffness=stiffness, damping=damping, strength=strength)
-        return Response(gestures, wind, self._number("seconds"), knobs=knobs)
-
-    def _number(self, name: str) -> float:
-        return values.finite(name, getattr(self, name))
+        words = ("kind", "seed")
+        given = {name: values.finite(name, value) for name, value in vars(self).items() if name not in words}
+        kind, seed = values.choice("kind", self.kind, KINDS), values.whole("seed", self.seed)
+        at, force, gust = (given["x"], given["y"]), (given["dx"], given["dy"]), given["gust"]
+        gestures = (gesture_at(at, force, size, kind, given["hold"]),) if any(force) else ()
+        wind = Wind(gust, given["gust_angle"], seed=seed) if gust else None
+        knobs = Knobs(stiffness=given["stiffness"], damping=given["damping"], strength=given["strength"])
+        return Response(gestures, wind, given["seconds"], knobs=knobs)
 
 
 def build_endpoint(poke_service: PokeService) -> None:
@@ -102,7 +100,7 @@ def build_endpoint(poke_service: PokeService) -> None:
         with explained(FAILED):
             asked = AskedPoke(x, y, dx, dy, kind, hold, gust, gust_angle, seconds, stiffness, damping, strength, seed)
             opened = open_photo(values.upload(photo, NO_PHOTO))
-            video = poke_service.answer(opened, asked.motion(), asked.response(opened.file_size), show)
+            video = poke_service.answer(opened, asked.motion(), asked.response(opened.size), show)
             return FileData(path=str(video))
 
     offer(poke, "poke", "animate")

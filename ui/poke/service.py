@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from foundation.files import write_text
+from foundation.pictures import read_photo
 from gid.limits import MotionOptions
 from gid.motion.coherence import handled
 from gid.motion.flow import extract
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import to_uint8
 from gid.poking.page import export_page
 from gid.poking.responses import Response, first_frame
 from gid.poking.simulation import Gesture, Knobs
@@ -62,10 +62,7 @@ class PokeService:
 
     def clip(self, source: str) -> str:
         """The key of a clip's first frame with its measured motion. Raises ValueError if the clip is refused."""
-        pixels = to_uint8(first_frame(source, SIDE)[None])[0]
-        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        photo = Photo(digest, (pixels.shape[1], pixels.shape[0]), pixels)
-        return self._add(photo, extract(source))
+        return self._add(read_photo(first_frame(source, SIDE)), extract(source))
 
     def subject(self, key: str) -> Subject:
         """What the key stands for. Raises ValueError if it is no longer remembered."""
@@ -112,16 +109,16 @@ class PokeService:
         """The key of a photo with its motion; solved and written only if it is not remembered."""
         key = self._keys.get(motion)
         if key is None or self._subjects.get(key) is None:
-            key = self._add(photo, handled(volume, photo.at(SIDE)))
+            key = self._add(photo, handled(volume, photo.tensor(SIDE)))
             self._keys.put(motion, key)
         return key
 
     def _add(self, photo: Photo, smoothed: SpectralVolume) -> str:
         folder = self._animation.current().folder
-        files = prepare_canvas(photo.at(SIDE), smoothed, folder)
+        files = prepare_canvas(photo.tensor(SIDE), smoothed, folder)
         if self._subjects.get(files.key) is None:
             page = folder / f"poke-{files.key}.html"
-            write_text(page, export_page(photo.at(RESPONSE_SIDE), smoothed, smoothed=True))
+            write_text(page, export_page(photo.tensor(RESPONSE_SIDE), smoothed, smoothed=True))
             self._subjects.put(files.key, Subject(photo, smoothed, files, page))
         return files.key
 

@@ -1,5 +1,18 @@
-// Whoever asked the system for less motion starts a video when they want to: what would play by itself waits.
+// Videos play where they stand and make no sound, so that phones start them by themselves. Whoever asked the system
+// for less motion starts a video when they want to: what would play by itself waits.
 () => {
+  const quiet = (video) => {
+    video.muted = video.defaultMuted = true;
+    video.playsInline = true;
+    video.setAttribute("muted", "");
+    video.setAttribute("playsinline", "");
+  };
+  const found = (node) => (node instanceof HTMLVideoElement ? [node] : node.querySelectorAll?.("video") ?? []);
+  found(document).forEach(quiet);
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes) for (const node of addedNodes) found(node).forEach(quiet);
+  }).observe(document.body, { childList: true, subtree: true });
+
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
   const held = new WeakMap(); // video -> the source that was held once; pressing play is the second time
   document.addEventListener(
