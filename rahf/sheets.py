@@ -9,9 +9,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
+from foundation.lettering import Piece, draw, in_reading_order, length, missing
 from foundation.pictures import KEPT_SIDE, PictureSource, load_photo
 from rahf.feedback import Feedback
-from rahf.lettering import Piece, draw, in_reading_order, length, missing
 from rahf.model.config import HEATMAPS
 
 PANEL = 320

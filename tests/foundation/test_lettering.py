@@ -13,8 +13,8 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image, ImageDraw
 
+from foundation.lettering import draw, in_reading_order, length, missing, shown
 from rahf.feedback import Feedback, WordFeedback
-from rahf.lettering import draw, in_reading_order, length, missing, shown
 from rahf.prompt_words import prompt_words
 from rahf.sheets import LINE, MOST_LINES, report
 
@@ -81,7 +81,7 @@ def test_a_font_of_the_system_is_found_by_what_it_covers(tmp_path: Path) -> None
     make_font(tmp_path / ".fonts" / "square.ttf", NOWHERE)
     (tmp_path / ".fonts" / "broken.ttf").write_bytes(b"no font")
     program = (
-        f"from rahf.lettering import shown, missing, length; text = 'a {NOWHERE}'\n"
+        f"from foundation.lettering import shown, missing, length; text = 'a {NOWHERE}'\n"
         "print(shown(text) == text, missing(text) == '', round(length(text) - length('a ')))"
     )
     done = subprocess.run(

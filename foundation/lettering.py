@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 from PIL import ImageDraw, ImageFont
 
 logger = logging.getLogger(__name__)
@@ -121,7 +120,10 @@ def _font(cluster: str) -> str:
     return next((path for path in _fonts() if wanted <= _coverage(path)), "")
 
 
+@cache
 def _standard() -> str:
+    import matplotlib
+
     return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
