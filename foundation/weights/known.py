@@ -109,7 +109,11 @@ RAHF_SMALL = KnownWeights(
     what="rich feedback on generated images: two heatmaps, four scores, words",
     source="this project",
     licence="apache-2.0",
-    data="composed scenes with known prompts and known faults; no human labels",
+    data=(
+        "composed scenes with known prompts and known faults; for real pictures 969 checked and 143 anatomy-labelled "
+        "generated pictures, 363 captioned photographs, planted faults, embeddings and ratings of CLIP-based teachers "
+        "on 3,700 pictures"
+    ),
     quality=(
         "on 1,000 composed scenes of unseen sprites: plausibility PLCC 0.72, alignment 0.69; implausibility CC "
         "0.76, AUC 0.95; misalignment CC 0.75; words F1 0.64"
@@ -117,11 +121,13 @@ RAHF_SMALL = KnownWeights(
     embedded="rahf/weights",
     test_data="composed scenes of sprites and backgrounds that training never showed",
     training=(
-        "On composed scenes: sprites on backgrounds, with a prompt that tells of them and faults put in on purpose."
+        "On composed scenes: sprites on backgrounds, with a prompt that tells of them and faults put in on purpose; "
+        "and small heads on the frozen shared encoder for real pictures."
     ),
     limits=(
-        "It has seen no human label and few generated images: what it knows is composed scenes. Its scores are no "
-        "human's opinion."
+        "On real pictures it knows 199 kinds of things by 1,185 words, 12 colours and counts to six; other words are "
+        "not judged. Of people's bodies it has seen 143 labelled pictures. Plausibility of animals and things agrees "
+        "with people hardly better than chance."
     ),
 )
 

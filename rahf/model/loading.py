@@ -22,7 +22,7 @@ def layout(config: Mapping[str, Any]) -> Layout:
     missing = [field for field in TELLING if field not in config]
     if missing:
         raise ValueError(f"its config.json has no {missing[0]}")
-    return Layout(("*.json", "model*.safetensors", "tokenizer/*"), ("model.safetensors",))
+    return Layout(("*.json", "model*.safetensors", "tokenizer/*", "pictures/*"), ("model.safetensors",))
 
 
 KIND = WeightsKind("rahf", "RAHF_WEIGHTS", EMBEDDED, "config.json", "`rahf train` or `rahf convert`", layout)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rahf.data.captions import make_examples
 from rahf.data.pictures import Picture, fold_of
-from rahf.pictures.judge import JudgeConfig, PictureJudge, map_statistics
+from rahf.pictures.judge import JUDGED_SCORES, JudgeConfig, PictureJudge, map_statistics
 from rahf.pictures.words import PictureWords
 from rahf.training.judge_data import Bundle, load_bundle, load_features, read_parts, sample_tokens, token_rows
 from rahf.training.judge_fit import descend, fit_dense, fit_embedding, fit_faults, fit_parts
@@ -149,7 +149,8 @@ def fit_all_scores(
         sources.append(pairs)
     fit_scores(judge, sources, basis, (evidence, ratings(bundle.embedding, rating)))
     fit_part_errors(judge, bundle.pictures, evidence, basis)
-    spread = (torch.einsum("msd,bd->bms", judge.score_weight, evidence) + judge.score_bias[None]).std(1, correction=0)
+    rows = torch.einsum("msd,bd->bms", judge.score_weight, evidence) + judge.score_bias
+    spread = rows[..., : len(JUDGED_SCORES)].std(1, correction=0)
     limits = tuple(round(float(value), 3) for value in (2 * spread.detach()).quantile(0.9, dim=0))
     judge.config = replace(judge.config, spread_limits=limits)
 

@@ -1,10 +1,10 @@
 """Scores of real pictures from several weak sources, by ridge regression over what the judge's other heads see.
 
-Targets in [0, 1], regressed as log odds: the share of right anomaly checks; exp(-severity / 8) of anatomy errors; what
-is expected of a generator (`EXPECTED`, this project's own ranking: photographs above all, then by age and kind);
-planted faults against the same picture without. Each source weighs the same in all. Every row stands twice: as it is,
-and without its group's mean (scene, prompt, set), so that what tells pictures of one prompt apart weighs as much as
-what tells prompts apart.
+Each source teaches an expert of its own: the share of right anomaly checks; exp(-severity / 8) of anatomy errors; what
+is expected of a generator (`EXPECTED`, this project's own ranking: photographs first, then by age and kind); planted
+faults against the same picture without. An expert sees rows and targets without the mean of their group (scene, prompt,
+set, pair), so it learns what tells pictures of one prompt apart, and has no intercept that a group could hide in. The
+experts' predictions, each of unit deviation, are added up; that of anatomy replaces them as far as people are there.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,17 @@ import torch
 from torch import Tensor
 
 from rahf.data.pictures import Picture, anomaly_shares, severity
-from rahf.pictures.judge import JUDGED_SCORES, PARTS, STATISTICS, PictureJudge
+from rahf.pictures.judge import PARTS, SCORE_ROWS, STATISTICS, PictureJudge
 from rahf.training.judge_fit import ridge, within_groups
 
 DIRECTIONS = 384  # principal directions of the evidence that the regressions see
 STRENGTH = 1.0
-BLOCKS = {"embedding": 1.0, "summary": 0.5, "statistics": 0.7}  # how much each part of the evidence may say
+FEWEST = 8  # labelled pictures that an expert needs
+SOUND = {"checks": 0.4, "expected": 0.6, "planted": 0.3}  # shares of the experts in plausibility
+MATCHING = {"checks": 0.2, "expected": 0.6}  # in what is expected of alignment before any word is looked at
+PEOPLE = {"anatomy": 1.0}
+LEVEL, SLOPE = 0.4, 0.8  # log odds of a middling picture, and of one deviation above it
+BLOCKS = {"embedding": 0.3, "summary": 1.0, "statistics": 0.3}  # how much each part of the evidence may say
 # What is expected of a generator's pictures, from a photograph (0.95) down; matched at the start of its name.
 EXPECTED = {
     "ORG": 0.95, "dall-e3": 0.8, "Dalle3": 0.85, "stable_cascade": 0.7, "sdXL": 0.7, "SD_XL": 0.75, "midj": 0.8,
@@ -107,73 +112,66 @@ def directions(rows: Tensor, many: int = DIRECTIONS) -> Tensor:
     return vectors[:, values.argsort(descending=True)[: min(many, len(values))]]
 
 
-def fit_plausibility(
-    sources: Sequence[Labelled], basis: Tensor, seed: int | None = None, strength: float = STRENGTH
-) -> tuple[Tensor, Tensor]:
-    """Weights (D,) and bias of one member. With a seed three quarters of the groups are drawn, with replacement."""
-    rows, targets, weights = [], [], []
-    generator = torch.Generator().manual_seed(seed or 0)
-    for source in sources:
-        names = sorted(set(source.groups))
-        drawn = dict.fromkeys(names, 1.0)
-        if seed is not None and len(names) > 1:
-            counts = torch.multinomial(
-                torch.ones(len(names)), max(3 * len(names) // 4, 1), replacement=True, generator=generator
-            ).bincount(minlength=len(names))
-            drawn = dict(zip(names, (counts + 0.1).tolist(), strict=True))
-        weight = torch.tensor([drawn[group] for group in source.groups])
-        weight = weight * (0.5 + torch.rand(len(weight), generator=generator)) if seed is not None else weight
-        seen = source.rows @ basis
-        odds = torch.logit(source.target.clamp(0.04, 0.96))
-        odds = (odds - odds.mean()) / (odds.std() + 1e-6) * 0.8 + odds.mean().clamp(-0.5, 1.0)
-        centred = within_groups(odds[:, None], source.groups)[:, 0]
-        for part, target in ((0.0, odds), (1.0, centred / (centred.std() + 1e-6) * 0.8 + odds.mean())):
-            shifted = seen if part == 0 else within_groups(seen, source.groups) + seen.mean(0)
-            rows.append(shifted)
-            targets.append(target)
-            weights.append(weight / weight.sum())
-    solution, bias = ridge_primal(torch.cat(rows), torch.cat(targets), torch.cat(weights), strength)
-    return basis @ solution, bias
+def fit_expert(source: Labelled, generator: torch.Generator | None = None, strength: float = STRENGTH) -> Tensor:
+    """Weights (D,) of one source's expert; its predictions for the source's own rows have unit deviation.
+
+    With a generator, rows are weighted at random, so that members of an ensemble differ.
+    """
+    odds = torch.logit(source.target.clamp(0.04, 0.96))
+    rows = within_groups(source.rows, source.groups)
+    target = within_groups(odds[:, None], source.groups)[:, 0]
+    weight = torch.ones(len(rows))
+    if generator is not None:
+        weight = 0.1 + 2 * torch.rand(len(rows), generator=generator)
+    solution, _ = ridge(rows, target / (target.std() + 1e-6), weight, strength)
+    return solution / ((source.rows @ solution).std() + 1e-6)
+
+
+def fit_experts(
+    sources: Sequence[Labelled], shares: dict[str, float], generator: torch.Generator | None = None
+) -> Tensor:
+    """Weights (D,) of the experts of some sources, added up by their shares to about unit deviation."""
+    chosen = [source for source in sources if source.name in shares and len(source.rows) >= FEWEST]
+    if not chosen:
+        raise ValueError(f"none of {', '.join(shares)} has {FEWEST} labelled pictures; add a table that has")
+    total = sum(shares[source.name] ** 2 for source in chosen) ** 0.5
+    return torch.stack([shares[source.name] / total * fit_expert(source, generator) for source in chosen]).sum(0)
 
 
 def ridge_primal(rows: Tensor, target: Tensor, weight: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """`judge_fit.ridge` for more rows than columns."""
-    if len(rows) <= rows.shape[1]:
-        return ridge(rows, target, weight, strength)
+    """`judge_fit.ridge` for more rows than columns: the penalty is relative to the number of rows that count."""
     weight = weight / weight.sum()
     middle, level = weight @ rows, weight @ target
     centred = rows - middle
     gram = (centred * weight[:, None]).T @ centred
-    penalty = strength * centred.pow(2).sum(1).mean() / len(rows) * torch.eye(len(gram))
+    penalty = strength * gram.trace() * weight.pow(2).sum() * torch.eye(len(gram))
     solution = torch.linalg.solve(gram + penalty, (centred * weight[:, None]).T @ (target - level))
     return solution, level - middle @ solution
 
 
 def fit_scores(
-    judge: PictureJudge,
-    sources: Sequence[Labelled],
-    basis: Tensor,
-    aesthetics: tuple[Tensor, Tensor],
+    judge: PictureJudge, sources: Sequence[Labelled], basis: Tensor, aesthetics: tuple[Tensor, Tensor]
 ) -> None:
     """Set all score heads: `aesthetics` are evidence rows (n,D) and the teacher's ratings (n,) from 1 to 10."""
     rows, rating = aesthetics
     odds = torch.logit(((rating - 1) / 9).clamp(0.03, 0.97))
     generator = torch.Generator().manual_seed(0)
-    expected = [source for source in sources if source.name in ("expected", "checks")]
     for member in range(judge.config.members):
         weight = 0.2 + torch.rand(len(rows), generator=generator)
         liked, liked_bias = ridge_primal(rows @ basis, odds, weight, 0.3)
-        sound, sound_bias = fit_plausibility(sources, basis, seed=member + 1)
-        matching, matching_bias = fit_plausibility(expected, basis, seed=member + 101)
         liked = basis @ liked
+        sound = SLOPE * fit_experts(sources, SOUND, generator)
         solved = {
-            "plausibility": (sound, sound_bias),
-            "alignment": (matching, matching_bias),
+            "plausibility": (sound, torch.tensor(LEVEL)),
+            "alignment": (SLOPE * fit_experts(sources, MATCHING, generator), torch.tensor(LEVEL)),
             "aesthetics": (liked, liked_bias),
-            "overall": (0.5 * (sound + liked), 0.5 * (sound_bias + liked_bias)),
+            "overall": (0.5 * (sound + liked), 0.5 * (LEVEL + liked_bias)),
+            "people": (sound, torch.tensor(LEVEL)),
         }
+        if any(source.name in PEOPLE and len(source.rows) >= FEWEST for source in sources):
+            solved["people"] = (SLOPE * fit_experts(sources, PEOPLE, generator), torch.tensor(LEVEL))
         with torch.no_grad():
-            for place, name in enumerate(JUDGED_SCORES):
+            for place, name in enumerate(SCORE_ROWS):
                 judge.score_weight[member, place] = solved[name][0]
                 judge.score_bias[member, place] = solved[name][1]
 

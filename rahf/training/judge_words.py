@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from foundation.pictures import load_photo
 from rahf.data.captions import Example, nouns_shown
 from rahf.data.pictures import Picture
-from rahf.images import load_image
 from rahf.pictures.judge import PictureJudge
 from rahf.pictures.vocabulary import read_concepts
 from rahf.pictures.words import KINDS, PictureWords, Seen, colour_maps
@@ -79,7 +79,7 @@ def look(words: PictureWords, judge: PictureJudge, pictures: Sequence[Picture], 
         judgement = judge(load_features(feature_file(folder, picture)))
         whole, best, maps = (values[0] for values in words.similarities(judgement))
         yield Seen(
-            whole, best, maps, judgement.parts[0], colour_maps(load_image(picture.path), maps.shape[-2:]), words.index
+            whole, best, maps, judgement.parts[0], colour_maps(load_photo(picture.path), maps.shape[-2:]), words.index
         )
 
 

@@ -14,10 +14,10 @@ import torch
 from tqdm.auto import tqdm
 
 from foundation.features import ImageEncoder
+from foundation.pictures import load_photo
 from rahf.data.body_faults import BODY_FAULTS
 from rahf.data.faults import OBJECT_FAULTS, Box, Fault, is_visible
 from rahf.data.pictures import Picture
-from rahf.images import load_image
 from rahf.training.judge_data import part_boxes
 from rahf.training.picture_features import TOKENS, encode_picture, save_arrays
 
@@ -76,7 +76,7 @@ def keep_planted(
             target = planted_file(out, picture, seed)
             if target.exists():
                 continue
-            image = _shrunk((load_image(picture.path) * 255).round().byte().permute(1, 2, 0).numpy())
+            image = _shrunk((load_photo(picture.path) * 255).round().byte().permute(1, 2, 0).numpy())
             row = parts.get(picture.file)
             boxes = part_boxes(row, image.shape[1], image.shape[0]) if row else []
             generator = np.random.default_rng([seed, zlib.crc32(picture.file.encode())])
