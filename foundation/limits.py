@@ -57,15 +57,15 @@ class Checked:
 
     limits: ClassVar[Mapping[str, Limit]] = {}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    automatic: ClassVar[frozenset[str]] = frozenset()  # fields that may be "auto" instead of a number
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value: Any = getattr(self, field.name)
             if field.name in self.choices and value not in self.choices[field.name]:
-                known = ", ".join(repr(choice) for choice in self.choices[field.name])
-                raise ValueError(f"{field.name} is {value!r}; it must be one of {known}")
-            # A number that may also be a word, such as "auto", is checked where it is a number.
-            if field.name in self.limits and not (isinstance(value, str) and "Literal" in str(field.type)):
+                known = ", ".join(choice for choice in self.choices[field.name] if choice)
+                raise ValueError(f"{field.name} is {value!r}; it must be one of {known}.")
+            if field.name in self.limits and not (value == "auto" and field.name in self.automatic):
                 self.limits[field.name].check(field.name, value)
             if field.type in ("int", int) and (isinstance(value, bool) or int(value) != value):
                 raise ValueError(f"{field.name} is {value}; it must be a whole number.")

@@ -1,33 +1,12 @@
-"""What a user may ask for when animating a photo, with its limits; the command line, the app and the API share them."""
+"""What may be asked of gid, with its limits: the one table that library, commands, app and documentation read."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-
-@dataclass(frozen=True)
-class Limit:
-    """Inclusive range of one option, with what to do when it is left."""
-
-    low: float
-    high: float
-    remedy: str
-
-    def check(self, name: str, value: float) -> None:
-        """Raises ValueError naming value, limit and remedy when ``value`` is not a finite number within the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{name} is {value!r}, which is not a number. {self.remedy}")
-        if not self.low <= value <= self.high:
-            shown, low, high = (_shown(number) for number in (value, self.low, self.high))
-            raise ValueError(f"{name} is {shown}; it must be from {low} to {high}. {self.remedy}")
-
-
-def _shown(number: float) -> str:
-    """Whole numbers with all their digits, others short."""
-    return str(number) if isinstance(number, int) else f"{number:g}"
-
+from foundation.limits import Checked, Limit
 
 # The strength that looks natural for the photo (gid.motion.strength), or a number.
 AUTO: Literal["auto"] = "auto"
@@ -44,23 +23,30 @@ LIMITS: dict[str, Limit] = {
     "fps": Limit(5, 60, "30 is the speed the motion was learned at."),
     "size": Limit(64, 1920, "It is the longer side of the video in pixels; 512 is a good start."),
 }
+# What the function gid.rendering.animate takes, from a program rather than a visitor.
+FRAMES: dict[str, Limit] = {
+    "num_frames": Limit(2, 1800, "Make a longer video by repeating the loop."),
+    "fps": Limit(1, 60, "30 suits most screens."),
+    "strength": LIMITS["strength"],
+    "speed": LIMITS["speed"],
+    "chunk": Limit(1, 1024, "8 is a good size."),
+}
+# A hand on the photo, and what it is made of.
+POKE: dict[str, Limit] = {
+    "stiffness": Limit(0.01, 100, "Above 1 swings faster."),
+    "damping": Limit(0, 100, "1 is the paper's; smaller rings longer."),
+    "mass": Limit(0.01, 100, "Above 1 swings slower."),
+    "strength": Limit(0, 10, "1 shows the motion as it is."),
+    "gain": Limit(0, 100, "1 leaves a band as it is."),
+    "hold": Limit(0, 10, "0.5 is a good start.", above=True),
+    "seconds": Limit(0.5, 20, "3 is a good start."),
+    "fps": LIMITS["fps"],
+    "size": LIMITS["size"],
+}
 
 
 @dataclass(frozen=True)
-class _Checked:
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value: Any = getattr(self, field.name)
-            if field.name == "strength" and value == AUTO:
-                continue
-            if field.name in LIMITS:
-                LIMITS[field.name].check(field.name, value)
-            if field.type == "int" and int(value) != value:
-                raise ValueError(f"{field.name} is {value}; it must be a whole number.")
-
-
-@dataclass(frozen=True)
-class MotionOptions(_Checked):
+class MotionOptions(Checked):
     """What decides the predicted motion.
 
     ``seed`` chooses one of the possible motions, ``steps`` are diffusion steps, ``guidance`` is the scale w of
@@ -72,6 +58,9 @@ class MotionOptions(_Checked):
         ValueError: naming value, limit and remedy, for an option out of range, or loop guidance with another solver.
     """
 
+    limits: ClassVar[Mapping[str, Limit]] = LIMITS
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"solver": SOLVERS}
+
     seed: int = 0
     steps: int = 10
     guidance: float = 1.0
@@ -81,14 +70,12 @@ class MotionOptions(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver is {self.solver!r}; it must be one of {', '.join(SOLVERS)}.")
         if self.loop_guidance > 0 and self.solver != "ddim":
             raise ValueError(f"loop_guidance is {self.loop_guidance:g} with solver {self.solver!r}; use solver ddim.")
 
 
 @dataclass(frozen=True)
-class RenderOptions(_Checked):
+class RenderOptions(Checked):
     """What only decides how known motion is shown.
 
     ``frames`` and ``fps`` give the length, ``strength`` and ``speed`` scale the motion (``"auto"``: the strength that
@@ -98,6 +85,9 @@ class RenderOptions(_Checked):
     Raises:
         ValueError: naming value, limit and remedy, for an option out of range.
     """
+
+    limits: ClassVar[Mapping[str, Limit]] = LIMITS
+    automatic: ClassVar[frozenset[str]] = frozenset({"strength"})
 
     frames: int = 150
     fps: float = 30.0

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gid.cli.shared import Device, Guidance, Steps, Weights
 from gid.limits import MotionOptions
 
 
@@ -18,20 +19,19 @@ def evaluate(
     all_clips: Annotated[bool, typer.Option("--all", help="Every clip, not only the third held out.")] = False,
     seeds: Annotated[int, typer.Option(help="How many seeds are sampled for each photo.")] = 3,
     starts: Annotated[int, typer.Option(help="How many frames of each clip serve as the photo.")] = 3,
-    steps: Annotated[int, typer.Option(help="Diffusion steps, 1 to 250.")] = MotionOptions.steps,
-    guidance: Annotated[float, typer.Option(help="How strictly the photo is followed, 1 to 20.")] = (
-        MotionOptions.guidance
-    ),
+    steps: Steps = MotionOptions.steps,
+    guidance: Guidance = MotionOptions.guidance,
     render: Annotated[bool, typer.Option(help="Also render a loop of each and judge its seam.")] = True,
+    visible: Annotated[
+        bool, typer.Option(help="Also compare what a person sees move in clip and loop, without optical flow.")
+    ] = False,
     ablations: Annotated[bool, typer.Option(help="Also rows that leave parts of the method out.")] = True,
     name: Annotated[str, typer.Option(help="What to call these weights in the table.")] = "",
     beside: Annotated[
         list[Path] | None, typer.Option(help="Report of other weights to put beside; may be given more than once.")
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.", envvar="GID_WEIGHTS")
-    ] = "embedded",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    weights: Weights = "embedded",
+    device: Device = "auto",
 ) -> None:
     """Compare predicted with measured motion on clips.
 
@@ -45,9 +45,9 @@ def evaluate(
     import torch
     from torch import Tensor
 
-    from foundation.files import check_folder
+    from foundation.files import check_folder, write_text
     from gid.cli.shared import load
-    from gid.data.videos import held_out, measured_pairs
+    from gid.data.videos import clip_name, clips_in, held_out, measured_pairs
     from gid.diffusion.loading import resolve_weights
     from gid.evaluation.ablations import ablation_rows, predicted_envelope
     from gid.evaluation.merging import merged, read_report
@@ -55,6 +55,7 @@ def evaluate(
     from gid.evaluation.report import evaluate as judge
     from gid.evaluation.report import write_tables
     from gid.motion.spectrum import SpectralVolume
+    from gid.motion.strength import automatic_strength
     from gid.rendering.animate import animate as render_frames
 
     others = [read_report(path) for path in beside or []]
@@ -88,3 +89,18 @@ def evaluate(
         report = merged(report, others)
         write_tables(report, output)
     typer.echo(report.markdown())
+    if visible:
+        from gid.evaluation.visible import Frames, visible_table, written
+
+        def loop_of(first: Frames, seed: int) -> Frames:
+            photo = torch.from_numpy(first).permute(2, 0, 1).float() / 255
+            side = min(1.0, 512 / max(photo.shape[1:]))
+            photo = torch.nn.functional.interpolate(photo[None], scale_factor=side, mode="area")[0]
+            volume = sample(photo, seed)
+            strength = automatic_strength(volume)
+            chunks = render_frames(photo.to(pipeline.device), volume, pipeline.renderer, strength=strength)
+            return torch.cat([(255 * c).round().byte().cpu() for c in chunks]).permute(0, 2, 3, 1).numpy()
+
+        found = visible_table([p for p in clips_in(clips) if clip_name(p) in chosen], loop_of, tuple(range(seeds)))
+        write_text(output / "visible.md", written(found) + "\n")
+        typer.echo(written(found))

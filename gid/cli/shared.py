@@ -1,15 +1,33 @@
-"""What several commands of `gid` share: loading a pipeline quietly, and bars of progress."""
+"""What several commands of `gid` share: options, loading a pipeline quietly, and bars of progress."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foundation.commands.options import limited
 from gid.diffusion.loading import resolve_device
+from gid.limits import LIMITS, SOLVERS
 
 if TYPE_CHECKING:
     from gid.diffusion.pipeline import GIDPipeline
+    from gid.rendering.renderer import Renderer
+
+Weights = Annotated[str, typer.Option(help="embedded, a folder, or owner/repo on the Hub.", envvar="GID_WEIGHTS")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, limited("Which of the possible motions", LIMITS["seed"])]
+Steps = Annotated[int, limited("Diffusion steps", LIMITS["steps"])]
+Guidance = Annotated[float, limited("How strictly the photo is followed", LIMITS["guidance"])]
+Solver = Annotated[str, typer.Option(help=f"{' or '.join(SOLVERS)}.")]
+LoopGuidance = Annotated[
+    float,
+    limited("Guide the motion towards closing; 0 is off. Needs --solver ddim", LIMITS["loop_guidance"]),
+]
+HoldStill = Annotated[bool, typer.Option(help="Let pictures of things that do not move, such as a cup, hardly move.")]
+Size = Annotated[int, limited("Longer side of the result in pixels", LIMITS["size"])]
+MotionIn = Annotated[Path | None, typer.Option(help="Use this motion file instead of predicting one.")]
 
 
 def load(weights: str, device: str) -> GIDPipeline:
@@ -22,6 +40,26 @@ def load(weights: str, device: str) -> GIDPipeline:
     if pipeline.notice:
         typer.echo(pipeline.notice, err=True)
     return pipeline
+
+
+def load_renderer(weights: str, device: str) -> Renderer:
+    """What draws motion that is known, without the networks that predict it; on its device.
+
+    Raises ValueError for an unknown device or weights that are not there.
+    """
+    target = resolve_device(device)
+    from gid.diffusion.loading import load_parts, resolve_weights
+    from gid.rendering.renderer import Renderer
+
+    class RendererOnly:
+        def __init__(self, renderer: Renderer) -> None: ...
+
+    quiet()
+    # The hints are looked up where the class is made, which is here.
+    RendererOnly.__init__.__annotations__ = {"renderer": Renderer}
+    renderer: Any = load_parts(resolve_weights(weights, headers=False), RendererOnly)["renderer"]
+    moved: Renderer = renderer.to(target)
+    return moved
 
 
 def quiet() -> None:

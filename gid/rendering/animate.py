@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gid.limits import FRAMES
 from gid.motion.loops import evaluate, time_basis
 from gid.motion.spectrum import SpectralVolume
 from gid.motion.upsampling import PhotoGuide
 from gid.rendering.cpu.frames import CpuFrames, GuidedFlow, compiled_rendering, drawing_threads
+from gid.rendering.cpu.layer_frames import LayerFrames
+from gid.rendering.layers import Layers, take_apart
 from gid.rendering.projection import smoothstep
 from gid.rendering.renderer import Renderer
 
@@ -40,11 +42,11 @@ def animate(
         photo: (3, H, W) in [0, 1]; the frames get its size, device and type.
         volume: its motion, at any resolution.
         renderer: makes the frames.
-        num_frames: length of the video, 2 to 1800.
-        fps: output frames a second, 1 to 60.
+        num_frames: length of the video (limits of numbers: `gid.limits.FRAMES`).
+        fps: output frames a second.
         loop: choose frequencies that close, for any length and speed, so that the last frame leads to the first.
-        strength: factor on the motion, 0 to 5 (paper, section 6).
-        speed: seconds of motion a second of video, 0.1 to 4.
+        strength: factor on the motion (paper, section 6).
+        speed: seconds of motion a second of video.
         chunk: frames a yielded tensor, and in memory, at once; by default what suits the device and the size.
 
     Yields:
@@ -57,9 +59,8 @@ def animate(
     chunk = frames_at_once(photo) if chunk is None else chunk
     _check(photo, num_frames, fps, strength, speed, chunk)
     volume.check_photo(photo.shape[2], photo.shape[1])
-    volume = volume.to(photo.device)
-    basis = time_basis(volume, num_frames, fps, speed, loop) * strength
-    return _animate(photo, volume.coefficients, basis, renderer, chunk)
+    basis = time_basis(volume.to(photo.device), num_frames, fps, speed, loop) * strength
+    return _animate(photo, volume, basis, renderer, chunk)
 
 
 def frames_at_once(photo: Tensor) -> int:
@@ -69,11 +70,23 @@ def frames_at_once(photo: Tensor) -> int:
 
 
 @torch.no_grad()
-def _animate(photo: Tensor, coefficients: Tensor, basis: Tensor, renderer: Renderer, chunk: int) -> Iterator[Tensor]:
+def _animate(photo: Tensor, volume: SpectralVolume, basis: Tensor, renderer: Renderer, chunk: int) -> Iterator[Tensor]:
+    coefficients = volume.to(photo.device).coefficients
     mean, largest = motion_range(coefficients, basis, photo.shape[1:])
     rows = (basis[start : start + chunk] for start in range(0, len(basis), chunk))
     displacements = (evaluate(part, coefficients) for part in rows)
-    yield from render_displacements(photo, displacements, renderer, mean, largest)
+    layers = layers_of(photo, volume)
+    yield from render_displacements(photo, displacements, renderer, mean, largest, layers)
+
+
+def layers_of(photo: Tensor, volume: SpectralVolume) -> Layers | None:
+    """The layers of a photo (3, H, W), where they can be drawn: by compiled loops, from a motion coarser than it."""
+    if photo.device.type != "cpu" or not compiled_rendering():
+        return None
+    if not _is_coarse(volume.coefficients.shape[2:], photo.shape[1:]):
+        return None
+    layers = take_apart(photo, volume)
+    return layers if len(layers.front.triangles) else None
 
 
 @torch.no_grad()
@@ -83,6 +96,7 @@ def render_displacements(
     renderer: Renderer,
     importance: Tensor,
     largest: Tensor | None = None,
+    layers: Layers | None = None,
 ) -> Iterator[Tensor]:
     """Render given displacements of a photo, for motion from anywhere (poke, gust, measured).
 
@@ -95,6 +109,8 @@ def render_displacements(
             is nearer.
         largest: (h, w) largest length over time in pixels of the photo, for the dead zone: what stays below 0.12 is
             held still. Without it, every displacement counts by itself.
+        layers: of the photo (`layers_of`), by the volume that all displacements come from: objects are then drawn over
+            a plate. The displacements have the size of ``importance``. Without them, the photo is drawn as one.
 
     Yields:
         (n, 3, H, W) in [0, 1], one tensor for each given; an all-zero displacement gives the photo itself.
@@ -104,6 +120,11 @@ def render_displacements(
     """
     if photo.ndim != 3 or photo.shape[0] != 3:
         raise ValueError(f"photo must be (3, H, W), got {tuple(photo.shape)}")
+    if layers is not None:
+        still = torch.ones_like(importance) if largest is None else smoothstep(*DEAD_ZONE, largest.cpu().float())
+        for frames in _layered(photo, displacements, renderer, layers, importance, still):
+            yield frames.to(photo.dtype)
+        return
     batch = photo[None].float()
     guides: dict[torch.Size, PhotoGuide] = {}
     rank = _fitted(importance[None, None].to(batch), batch, guides)
@@ -146,6 +167,23 @@ def _compiled(
                     flows = torch.cat([_flow(field[None], photo, freedom, guides) for field in part])
                 drawn.append(frames.render(flows, executor))
             yield torch.cat(drawn)
+
+
+def _layered(
+    photo: Tensor,
+    displacements: Iterable[Tensor],
+    renderer: Renderer,
+    layers: Layers,
+    importance: Tensor,
+    freedom: Tensor,
+) -> Iterator[Tensor]:
+    """Frames of a photo in layers, on the CPU."""
+    frames = LayerFrames(layers, renderer, importance.cpu().float(), freedom)
+    with drawing_threads() as executor:
+        for fields in _checked(displacements, photo[None].float()):
+            if fields.shape[2:] != importance.shape:
+                raise ValueError(f"displacements {tuple(fields.shape)} and importance {tuple(importance.shape)} differ")
+            yield torch.cat([frames.render(part, executor) for part in fields.split(frames.base.group)])
 
 
 def _mapwise(
@@ -228,15 +266,8 @@ def _guide(photo: Tensor, coarse: torch.Size, guides: dict[torch.Size, PhotoGuid
 def _check(photo: Tensor, num_frames: int, fps: float, strength: float, speed: float, chunk: int) -> None:
     if photo.ndim != 3 or photo.shape[0] != 3 or not photo.is_floating_point():
         raise ValueError(f"photo must be floating point (3, H, W) in [0, 1], got {photo.dtype} {tuple(photo.shape)}")
-    limits: list[tuple[str, float, float, float, str]] = [
-        ("num_frames", num_frames, 2, 1800, "make a longer video by repeating the loop"),
-        ("fps", fps, 1, 60, "30 suits most screens"),
-        ("strength", strength, 0, 5, "1 is the motion as predicted"),
-        ("speed", speed, 0.1, 4, "1 is natural speed; for slower motion ask for more frames"),
-        ("chunk", chunk, 1, 1024, "8 is a good size"),
-    ]
-    for name, value, low, high, remedy in limits:
-        if not (math.isfinite(value) and low <= value <= high):
-            raise ValueError(f"{name} is {value}; it must be from {low:g} to {high:g} ({remedy}).")
+    values = {"num_frames": num_frames, "fps": fps, "strength": strength, "speed": speed, "chunk": chunk}
+    for name, value in values.items():
+        FRAMES[name].check(name, value)
         if name in ("num_frames", "chunk") and int(value) != value:
             raise ValueError(f"{name} is {value}; it must be a whole number.")

@@ -235,8 +235,8 @@ def test_paths_may_move(tmp_path: Path) -> None:
         ("ema_decay", 1.0, "from 0 to"),
         ("save_every", 0, "at least 1"),
         ("log_every", 0, "at least 1"),
-        ("precision", "fp8", "'no', 'bf16', 'fp16'"),
-        ("schedule", "linear", "'cosine', 'reciprocal_sqrt'"),
+        ("precision", "fp8", "no, bf16, fp16"),
+        ("schedule", "linear", "cosine, reciprocal_sqrt"),
         ("steps", 2.5, "whole number"),
     ],
 )

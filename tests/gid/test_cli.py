@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import av
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 from PIL import Image, ImageSequence
 from typer.testing import CliRunner, Result
 
 from foundation.commands.options import LazyGroup, attribute_help
+from foundation.weights import checks
 from gid.cli.main import app
 from gid.cli.stages import DataGroup, TrainGroup
 from gid.motion.spectrum import SpectralVolume
@@ -74,6 +78,48 @@ def test_motion_can_be_written_and_used_again(weights: Path, picture: Path, tmp_
     again = gid("animate", picture, "-o", second, "--frames", 5, "--motion-in", motion, *small(weights))
     assert again.exit_code == 0, again.output
     assert first.read_bytes() == second.read_bytes()
+
+
+POKE = ["--at", "40,30", "--force", "8,0", "--seconds", 0.5, "--fps", 6]
+
+
+@pytest.mark.parametrize(("command", "options"), [("animate", ["--frames", 4]), ("poke", POKE)])
+def test_known_motion_needs_the_renderer_alone(
+    weights: Path, picture: Path, tmp_path: Path, command: str, options: list[object]
+) -> None:
+    """Of weights whose other parts cannot be read."""
+    bare, motion = tmp_path / "bare", tmp_path / "m.safetensors"
+    assert gid("motion", picture, "-o", motion, *small(weights)).exit_code == 0
+    shutil.copytree(weights, bare)
+    for part in ("autoencoder", "denoiser", "photo_encoder"):
+        (bare / part / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    known = ["--motion-in", motion, "--weights", bare, "--device", "cpu"]
+    result = gid(command, picture, "-o", tmp_path / "out.mp4", *options, *known)
+    assert result.exit_code == 0, result.output
+    assert frames_of(tmp_path / "out.mp4")[1:] == (96, 64)
+    assert gid(command, picture, "-o", tmp_path / "x.mp4", *options, "--weights", bare).exit_code == 2
+
+
+@pytest.mark.parametrize(("command", "options"), [("animate", ["--frames", 4]), ("poke", POKE)])
+def test_each_file_of_weights_is_read_once(
+    weights: Path,
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: list[object],
+) -> None:
+    opened: list[str] = []
+
+    def counting(path: Path, *args: object, **kwargs: object) -> object:
+        opened.append(str(path))
+        return safetensors.safe_open(path, *args, **kwargs)
+
+    for module in (safetensors.torch, checks):  # the former's load_file reads by it
+        monkeypatch.setattr(module, "safe_open", counting)
+    result = gid(command, picture, "-o", tmp_path / "out.mp4", *options, *small(weights))
+    assert result.exit_code == 0, result.output
+    assert sorted(opened) == sorted(str(path) for path in weights.rglob("*.safetensors"))
 
 
 def test_motion_alone_is_the_same_motion(weights: Path, picture: Path, tmp_path: Path) -> None:
