@@ -25,7 +25,7 @@ from rahf.prompts import Splitter
 
 FOLDER = "pictures"  # beside the weights of the model of composed scenes
 WORDS_FILE = "words.safetensors"
-COMPOSED = 0.5  # chance of a composed scene from which on the other model answers
+COMPOSED = 0.87  # chance of a composed scene from which on the other model answers: between all of both in training
 NINETY = 1.645  # deviations on both sides that hold 90% of a normal distribution
 WEIGHTS = {"noun": 2.0, "colour": 1.0, "count": 1.0, "relation": 1.0}
 HIGHEST = 0.95  # of a heatmap at the worst place
