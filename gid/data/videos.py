@@ -18,7 +18,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from foundation.files import replacing
@@ -294,17 +293,3 @@ def measured_pairs(folder: str | Path, out_dir: str | Path, starts: int = 3) -> 
     clips = {clip_name(path) for path in clips_in(folder)}
     prepare_clips(folder, out_dir, starts)
     return load_pairs(out_dir, clips)
-
-
-class ClipPairs(Dataset[tuple[Tensor, Tensor]]):
-    """Pairs as a torch dataset: photo float32 (3, H, W) in [0, 1], real coefficients float32 (K, 4, h, w)."""
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairs = list(pairs)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        pair = self.pairs[index]
-        return pair.photo.float() / 255, pair.volume.real

@@ -108,17 +108,6 @@ def labelled(image: Picture, text: str) -> Picture:
     return image
 
 
-def xt_slice(frames: NDArray[np.uint8], row: int) -> Picture:
-    """One row of pixels over time (the paper's X-t slice): (T, H, W, 3) -> (T, W, 3), time downwards.
-
-    Raises:
-        ValueError: if the row lies outside the frames.
-    """
-    if frames.ndim != 4 or not 0 <= row < frames.shape[1]:
-        raise ValueError(f"row {row} of frames {frames.shape}: the frames must be (T, H, W, 3) and hold that row")
-    return np.ascontiguousarray(frames[:, row])
-
-
 def liveliest_row(photo: Tensor, energy: Tensor) -> int:
     """The row of a photo (3, H, W) whose motion shows most: much energy (h, w) across much contrast, off the edges."""
     height, width = photo.shape[-2:]

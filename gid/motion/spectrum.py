@@ -191,11 +191,6 @@ class SpectralVolume:
         sign = torch.tensor([-1.0, 1.0], device=self.coefficients.device)[None, :, None, None]
         return self.with_coefficients(self.coefficients.flip(-1) * sign)
 
-    def flip_vertical(self) -> SpectralVolume:
-        """Mirror top and bottom; y displacements change sign."""
-        sign = torch.tensor([1.0, -1.0], device=self.coefficients.device)[None, :, None, None]
-        return self.with_coefficients(self.coefficients.flip(-2) * sign)
-
     def crop(self, top: int, left: int, height: int, width: int) -> SpectralVolume:
         """Cut a window of the maps, in cells; displacements become fractions of the window.
 
@@ -211,29 +206,6 @@ class SpectralVolume:
         if self.image_size is not None:
             size = (round(self.image_size[0] * width / columns), round(self.image_size[1] * height / rows))
         return self.with_coefficients(window * ratio, size)
-
-    def rotate(self, degrees: float) -> SpectralVolume:
-        """Turn the maps counter-clockwise about their centre, keeping their size; the vectors turn along.
-
-        What comes in from outside the picture does not move. Angles are those of the picture, so the aspect ratio of
-        ``image_size`` (else of the maps) counts.
-        """
-        rows, columns = self.coefficients.shape[-2:]
-        width, height = self.image_size or (columns, rows)
-        angle = math.radians(degrees)
-        cos, sin = math.cos(angle), math.sin(angle)
-        aspect = height / width
-        # grid_sample asks, for each output cell, where it comes from: the inverse rotation, in [-1, 1] coordinates.
-        matrix = torch.tensor([[cos, -sin * aspect, 0.0], [sin / aspect, cos, 0.0]], device=self.coefficients.device)
-        real = self.real
-        grid = F.affine_grid(matrix[None], [1, 1, rows, columns], align_corners=False)
-        turned = F.grid_sample(
-            real.flatten(0, 1)[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False
-        )
-        turned = turned[0].unflatten(0, real.shape[:2])
-        x, y = turned[:, :2], turned[:, 2:]
-        vectors = torch.cat([cos * x + sin * aspect * y, -sin / aspect * x + cos * y], dim=1)
-        return SpectralVolume.from_real(vectors, **self._fields())
 
     def _fields(self) -> dict[str, Any]:
         return {

@@ -84,12 +84,6 @@ class Gesture:
         POKE["hold"].check("duration", self.duration)
 
 
-def force_from_angle(angle: float, strength: float, aspect: tuple[float, float]) -> tuple[float, float]:
-    """A pull of `strength` fractions of the long side towards `angle` degrees (0 right, 90 down), as (dx, dy)."""
-    radians = math.radians(angle)
-    return strength * math.cos(radians) / aspect[0], strength * math.sin(radians) / aspect[1]
-
-
 @dataclass
 class Simulation:
     """The state of one photo's modes and what acts on them. Time goes on only in `step`."""

@@ -33,7 +33,7 @@ from gid.evaluation.metrics import (
 )
 from gid.evaluation.rendering import judge_loop, still_mask
 from gid.evaluation.report import Report, evaluate
-from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, liveliest_row, sliced, xt_slice
+from gid.evaluation.sheets import as_picture, contact_sheet, heatmap, labelled, liveliest_row, sliced
 from gid.motion.spectrum import SpectralVolume
 
 # -- energy maps --------------------------------------------------------------------------------------------------
@@ -291,11 +291,7 @@ def test_heatmap() -> None:
         heatmap(torch.zeros(2, 3, 4))
 
 
-def test_xt_slice_and_labels() -> None:
-    frames = np.arange(5 * 4 * 6 * 3, dtype=np.uint8).reshape(5, 4, 6, 3)
-    np.testing.assert_array_equal(xt_slice(frames, 2), frames[:, 2])
-    with pytest.raises(ValueError, match="row 4"):
-        xt_slice(frames, 4)
+def test_labels() -> None:
     image = np.full((60, 100, 3), 200, np.uint8)
     text = labelled(image, "a")
     assert (image == 200).all(), "the original stays"

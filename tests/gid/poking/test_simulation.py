@@ -16,7 +16,7 @@ from scipy.integrate import solve_ivp
 
 from gid.poking.modes import DISPLACEMENT_LIMIT, ModalModel, elastic
 from gid.poking.oscillator import propagator
-from gid.poking.simulation import Gesture, Knobs, Simulation, force_from_angle, poke_displacements
+from gid.poking.simulation import Gesture, Knobs, Simulation, poke_displacements
 from gid.poking.wind import Wind
 from tests.gid.poking.make_poke_vectors import PATH, make_vectors
 from tests.swaying import CENTRE, swaying_volume
@@ -224,12 +224,6 @@ def test_a_response_starts_and_ends_at_rest(kind: Any) -> None:
     assert float(moved[30:, 0].abs().max()) < float(moved[:30, 0].abs().max())
     step = (moved[1:] - moved[:-1]).abs().amax(dim=(1, 2, 3))
     assert float(step.max()) < 0.03  # no jump between frames
-
-
-def test_force_from_angle_is_a_length_on_the_screen() -> None:
-    dx, dy = force_from_angle(90, 0.1, (1.0, 0.5))
-    assert dx == pytest.approx(0, abs=1e-12)
-    assert dy == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
