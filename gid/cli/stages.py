@@ -14,6 +14,7 @@ class TrainGroup(LazyGroup):
     stages: ClassVar[Mapping[str, str]] = {
         "autoencoder": "gid.training.autoencoder:train_autoencoder",
         "envelope": "gid.training.envelope:train_envelope",
+        "motion-map": "gid.training.motion_map:train_motion_map",
         "stillness": "gid.training.stillness:train_stillness",
         "latents": "gid.training.latents:encode_latents",
         "denoiser": "gid.training.denoiser:train_denoiser",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +14,13 @@ import torch.nn.functional as F
 from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
-from foundation.features import encode
 from foundation.graphs import Replayed
 from gid.diffusion.autoencoder import MotionAutoencoder
 from gid.diffusion.denoiser import SpectralDenoiser
 from gid.diffusion.guidance import guide, loop_energy
 from gid.diffusion.loading import fitting, load_parts, resolve_device, resolve_weights
-from gid.diffusion.photo_encoder import PhotoEncoder, envelope_from_log
+from gid.diffusion.motion_map import MotionMap, see
+from gid.diffusion.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, envelope_from_log
 from gid.diffusion.precision import autocast
 from gid.diffusion.sampling import GIDOutput, PhotoLike, Settings, fresh_solver, sample, sides_near
 from gid.diffusion.stillness import Stillness
@@ -35,7 +36,7 @@ class GIDPipeline(DiffusionPipeline):
     """One photo in, the spectral volume of its motion out."""
 
     model_cpu_offload_seq = "photo_encoder->denoiser->autoencoder"
-    _optional_components: ClassVar[list[str]] = ["stillness"]
+    _optional_components: ClassVar[list[str]] = ["stillness", "motion_map"]
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class GIDPipeline(DiffusionPipeline):
         renderer: Renderer,
         scheduler: SchedulerMixin,
         stillness: Stillness | None = None,
+        motion_map: MotionMap | None = None,
         scales: list[float] | tuple[float, ...] = (1.0,) * 16,
         envelope: bool = True,
         coherence: float = 16.0,
@@ -63,6 +65,7 @@ class GIDPipeline(DiffusionPipeline):
             scheduler: the noise schedule the denoiser was trained with.
             stillness: holds pictures of things that do not move still; None lets all move. Needs an encoder with an
                 envelope head on a pretrained trunk.
+            motion_map: says where a photo moves and how far, in place of the envelope head of the photo encoder.
             scales: K scales of the frequency-adaptive normalization.
             envelope: whether volumes were divided by their envelope.
             coherence: how strongly motion is made to hold together within objects (`gid.motion.coherence`), 0
@@ -80,6 +83,7 @@ class GIDPipeline(DiffusionPipeline):
             renderer=renderer,
             scheduler=scheduler,
             stillness=stillness,
+            motion_map=motion_map,
         )
         self.register_to_config(
             scales=tuple(scales),
@@ -164,13 +168,17 @@ class GIDPipeline(DiffusionPipeline):
         features = self.photo_encoder(photo)
         if features.log_envelope is None:
             return features.condition.float(), None
-        condition = features.condition
-        if self.denoiser.photo_condition is not None:
-            tokens = encode(pixels, device=self.device).stacked()
-            condition = self.denoiser.photo_condition(tokens, F.avg_pool2d(features.log_envelope.float(), 4))
-        envelope = envelope_from_log(features.log_envelope)
+        condition, told = features.condition, features.log_envelope.float()
+        envelope = envelope_from_log(told)
+        if self.motion_map is not None:
+            envelope = self.motion_map.envelope(pixels.to(self.device), (rows, columns), hold_still)
         if hold_still and self.stillness is not None:
             envelope = envelope * self.stillness(self.photo_encoder.trunk, photo)[:, None, None, None]
+        if self.denoiser.photo_condition is not None:
+            if self.motion_map is not None:
+                moving = self.motion_map.envelope(pixels.to(self.device), (rows, columns), hold_still=False)
+                told = moving.clamp_min(math.exp(LOG_ENVELOPE_FLOOR)).log()
+            condition = self.denoiser.photo_condition(see(pixels, self.device).stacked(), F.avg_pool2d(told, 4))
         return condition.float(), envelope
 
     def _latent_shape(self, columns: int, rows: int) -> tuple[int, int, int]:

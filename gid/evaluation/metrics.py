@@ -17,6 +17,9 @@ from gid.motion.spectrum import SpectralVolume
 
 BACKGROUND_SHARE = 0.1
 BACKGROUND_PERCENTILE = 0.95
+INSIDE_SHARE = 0.3
+INSIDE_CONFIDENCE = 0.1
+INSIDE_CELLS = 40
 AGREEMENT_DISTANCES = (1 / 56, 1 / 28, 1 / 14, 1 / 7, 2 / 7)
 AGREEMENT_SHARE = 0.3
 AGREEMENT_PERCENTILE = 0.98
@@ -247,3 +250,34 @@ def _axis(volume: SpectralVolume, size: tuple[int, int]) -> Tensor:
 
 def _length(field: Tensor) -> Tensor:
     return field.abs().square().sum(0).sqrt()
+
+
+def weighted_correlation(predicted: Tensor, measured: Tensor, confidence: Tensor) -> float:
+    """Pearson correlation of log(1 + energy / mean), cells counted by how far flow can be believed there.
+
+    Args:
+        predicted: (h, w) energy, resampled to the measured one's size.
+        measured: (h, w) energy.
+        confidence: (h, w) in [0, 1].
+    """
+    return _weighted(_matched(predicted, measured), measured, confidence + 1e-3)
+
+
+def inside_correlation(predicted: Tensor, measured: Tensor, confidence: Tensor) -> float:
+    """:func:`weighted_correlation` of what moves alone: over 0.3 of the 95th percentile, confidence over 0.1.
+
+    NaN where fewer than 40 cells are left.
+    """
+    moving = measured > INSIDE_SHARE * torch.quantile(measured.flatten().double(), BACKGROUND_PERCENTILE)
+    weight = confidence * moving * (confidence > INSIDE_CONFIDENCE)
+    if int((weight > 0).sum()) < INSIDE_CELLS:
+        return math.nan
+    return _weighted(_matched(predicted, measured), measured, weight)
+
+
+def _weighted(predicted: Tensor, measured: Tensor, weight: Tensor) -> float:
+    share = weight.double() / weight.double().sum()
+    a, b = ((m.double() / m.double().mean().clamp_min(1e-12)).log1p() for m in (predicted, measured))
+    a, b = a - (share * a).sum(), b - (share * b).sum()
+    scale = float(((share * a * a).sum() * (share * b * b).sum()).sqrt())
+    return float((share * a * b).sum()) / scale if scale > 1e-12 else 0.0

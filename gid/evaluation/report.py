@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # Column of the table, and how its numbers are written.
 COLUMNS = {
     "correlation": ("correlation", "{:.2f}"),
+    "weighted": ("weighted by confidence", "{:.2f}"),
+    "inside": ("inside what moves", "{:.2f}"),
     "leakage": ("leakage (median)", "{:.2f}"),
     "spectral_distance": ("spectral distance, dB", "{:.1f}"),
     "spectral_shape": ("after the best factor a clip, dB", "{:.1f}"),
@@ -198,17 +200,29 @@ def _sample(pipeline: MotionModel, pairs: Sequence[Pair], seeds: Sequence[int]) 
 def _model_row(name: str, pairs: Sequence[Pair], sampled: Sequence[Sequence[SpectralVolume]]) -> Row:
     scores = []
     for pair, volumes in zip(pairs, sampled, strict=True):
-        each = [_volume_scores(volume, pair.volume) for volume in volumes]
+        each = [_volume_scores(volume, pair) for volume in volumes]
         merged = {key: _nan_mean([one[key] for one in each]) for key in each[0]}
         scores.append({**merged, "diversity": metrics.diversity(volumes)})
     return _row(name, pairs, scores)
 
 
-def _volume_scores(predicted: SpectralVolume, measured: SpectralVolume) -> dict[str, float]:
-    energy, truth = predicted.motion_energy(), measured.motion_energy()
-    return {
+def _energy_scores(energy: Tensor, pair: Pair) -> dict[str, float]:
+    truth = pair.volume.motion_energy()
+    scores = {
         "correlation": metrics.motion_energy_correlation(energy, truth),
         "leakage": metrics.background_leakage(energy, truth),
+    }
+    if pair.confidence is not None:
+        scores["weighted"] = metrics.weighted_correlation(energy, truth, pair.confidence)
+        scores["inside"] = metrics.inside_correlation(energy, truth, pair.confidence)
+    return scores
+
+
+def _volume_scores(predicted: SpectralVolume, pair: Pair) -> dict[str, float]:
+    measured = pair.volume
+    energy, truth = predicted.motion_energy(), measured.motion_energy()
+    return {
+        **_energy_scores(energy, pair),
         "spectral_distance": metrics.log_spectral_distance(predicted.band_amplitudes(), measured.band_amplitudes()),
         "spectral_shape": metrics.spectral_shape_distance(predicted.band_amplitudes(), measured.band_amplitudes())[0],
         "strength": float(energy.mean() / truth.mean()) if float(truth.mean()) > 0 else math.nan,
@@ -222,11 +236,7 @@ def _volume_scores(predicted: SpectralVolume, measured: SpectralVolume) -> dict[
 def _baseline_row(name: str, pairs: Sequence[Pair], energies: Sequence[Tensor], spectrum: Tensor | None) -> Row:
     scores = []
     for pair, energy in zip(pairs, energies, strict=True):
-        truth = pair.volume.motion_energy()
-        one = {
-            "correlation": metrics.motion_energy_correlation(energy, truth),
-            "leakage": metrics.background_leakage(energy, truth),
-        }
+        one = _energy_scores(energy, pair)
         if spectrum is not None:
             amplitude = torch.zeros_like(spectrum) if name == "still" else spectrum
             one["spectral_distance"] = metrics.log_spectral_distance(amplitude, pair.volume.band_amplitudes())
@@ -237,7 +247,7 @@ def _baseline_row(name: str, pairs: Sequence[Pair], energies: Sequence[Tensor], 
 
 def _measured_row(pairs: Sequence[Pair]) -> Row:
     """What a perfect prediction scores; leakage is not 0, for near zero is not zero."""
-    scores = [_volume_scores(pair.volume, pair.volume) for pair in pairs]
+    scores = [_volume_scores(pair.volume, pair) for pair in pairs]
     return _row("measured", pairs, scores)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from foundation.files import replacing_files
 from gid.diffusion.autoencoder import MotionAutoencoder
 from gid.diffusion.denoiser import SpectralDenoiser
+from gid.diffusion.motion_map import MotionMap
 from gid.diffusion.photo_encoder import EnvelopeEnsemble, EnvelopeHead, PhotoEncoder
 from gid.diffusion.pipeline import GIDPipeline
 from gid.diffusion.stillness import Stillness
@@ -36,6 +37,7 @@ class AssembleConfig:
         renderer: folder of a renderer: `renderer` in that of its stage.
         envelope_run: folders of stage 2; all envelope heads found are averaged. They must be built alike, on one trunk.
         stillness: folder of stage 2b, if the pipeline is to hold pictures of things still.
+        motion_map: folder of the stage that says where photos move and how far, in place of the envelope heads.
         out: folder to write.
         name: what motion files say of the model.
         half: store float16, which halves the files; they are computed in float32 all the same.
@@ -47,6 +49,7 @@ class AssembleConfig:
     envelope_run: tuple[Path, ...]
     out: Path
     stillness: Path | None = None
+    motion_map: Path | None = None
     name: str = "gid-small"
     half: bool = True
 
@@ -72,6 +75,7 @@ def assemble(config: AssembleConfig) -> Path:
         renderer=Renderer.from_pretrained(config.renderer),
         scheduler=noise_scheduler(),
         stillness=None if config.stillness is None else Stillness.from_pretrained(config.stillness / "stillness"),
+        motion_map=None if config.motion_map is None else MotionMap.from_pretrained(config.motion_map / "motion_map"),
         scales=normalization.scales,
         envelope=envelope,
         name=config.name,
@@ -101,6 +105,8 @@ def _check_stages(config: AssembleConfig) -> None:
     ]
     if config.stillness is not None:
         wanted.append(("stillness", config.stillness, "stillness", "stillness"))
+    if config.motion_map is not None:
+        wanted.append(("motion-map", config.motion_map, "motion_map", "motion-map"))
     files = [(option, run, f"{part}/config.json", stage) for option, run, part, stage in wanted]
     files.append(("autoencoder-run", config.autoencoder_run, "normalization.json", "autoencoder"))
     for option, run, file, stage in files:
