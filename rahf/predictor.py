@@ -29,6 +29,8 @@ from rahf.words import word_probabilities
 
 logger = logging.getLogger(__name__)
 
+ANY_PICTURE = "a picture"  # the prompt where only torn textures are looked for
+
 
 class Predictor:
     """A model with its tokenizer, and a judge of real pictures where the weights have one: then the model answers for

@@ -154,8 +154,8 @@ class PictureJudge(nn.Module):
         faults = as_map(torch.cat([member(tokens) for member in self.faults], dim=-1))
         parts = as_map(self.parts(tokens).sigmoid())
         evidence = self.collect(embedding, summary, map_statistics(faults, parts))
-        rows = torch.einsum("msd,bd->bms", self.score_weight, evidence) + self.score_bias
-        scores = add_people(rows, presence(parts))
+        odds = torch.einsum("msd,bd->bms", self.score_weight, evidence) + self.score_bias
+        scores = add_people(odds, presence(parts))
         wrong = torch.sigmoid(evidence @ self.part_weight.T + self.part_bias)
         return Judgement(embedding, dense, faults, parts, scores, wrong, self.composed(summary).sigmoid()[:, 0])
 

@@ -361,7 +361,7 @@ def test_what_is_on_the_page_is_recalled_whichever_weights_found_it(
 
 def test_the_note_says_what_the_weights_have_seen_and_on_what_terms() -> None:
     embedded = FeedbackService(tiny_predictor(), "embedded").note
-    assert "only composed scenes" in embedded
+    assert "other words are not judged" in embedded
     assert "Midjourney" in embedded
     assert "non-commercial" not in embedded
     terms = {"weights_license": "CC BY-NC 4.0", "weights_source": "a release"}

@@ -89,7 +89,7 @@ def test_upload_to_feedback_without_a_jump(visit: Visit, service: FeedbackServic
     meters = page.locator("#feedback-view-one").get_by_role("meter")
     read = [float(meters.nth(n).get_attribute("aria-valuenow")) for n in range(4)]
     assert read == pytest.approx(list(truth.scores.values()), abs=0.006)
-    assert "only composed scenes" in page.locator("#feedback-note-one").inner_text()
+    assert "other words are not judged" in page.locator("#feedback-note-one").inner_text()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as JSON").locator("visible=true").click()
     assert json.loads(Path(download.value.path()).read_text(encoding="utf-8"))["prompt"] == prompt

@@ -37,9 +37,9 @@ REMEDY = (
     "on the Hub, and start the app again."
 )
 COMPOSED = (
-    "They have seen only composed scenes, cut-out objects on drawn grounds with faults planted by rule, and no "
-    "person's judgement. On a photograph or a picture from Midjourney a warp or a torn texture may still be found; "
-    "the scores and the words are a guess there."
+    "On real pictures they know 199 kinds of things by 1,185 words, 12 colours and counts to six; other words "
+    "are not judged. Of people's bodies they have seen 143 labelled pictures; how sound animals and things are drawn "
+    "they judge hardly better than chance. Composed scenes of clip art have a model of their own."
 )
 NONCOMMERCIAL = "These weights are for non-commercial use only"
 
