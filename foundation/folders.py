@@ -131,16 +131,16 @@ class Processes:
         """What `find` gives the first process, in every process; a ValueError in it is raised in all."""
         from accelerate.utils import broadcast_object_list
 
-        found: list[Any] = [None, ""]
+        shared: list[Any] = [None, ""]
         if self.first:
             try:
-                found = [find(), ""]
+                shared = [find(), ""]
             except ValueError as error:
-                found = [None, str(error)]
-        broadcast_object_list(found)
-        if found[1]:
-            raise ValueError(found[1])
-        return found[0]
+                shared = [None, str(error)]
+        broadcast_object_list(shared)
+        if shared[1]:
+            raise ValueError(shared[1])
+        return shared[0]
 
     def together(self, own: list[Value]) -> list[Value]:
         """The lists of all processes as one, in every process; waits for the last."""
@@ -276,8 +276,10 @@ def _begin(folder: Path, out: Path, task: Task[Any, Any]) -> tuple[list[Item], l
             raise ValueError(f"{path} is damaged ({error}); give another folder for the results") from error
         changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
         if changed:
-            told = ", ".join(f"{key} {before.get(key)!r}, now {settings.get(key)!r}" for key in changed)
-            raise ValueError(f"{out} holds results of other settings ({told}); give the same ones, or another folder")
+            changes = ", ".join(f"{key} {before.get(key)!r}, now {settings.get(key)!r}" for key in changed)
+            raise ValueError(
+                f"{out} holds results of other settings ({changes}); give the same ones, or another folder"
+            )
     else:
         check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -301,17 +303,17 @@ def _batch(items: Sequence[Item], out: Path, partial: Path, task: Task[Input, Ou
             outputs = task.compute([value for _, value in loaded])
         except Exception as error:  # which of them it was shows one by one
             logger.info("a batch of %d failed (%s); one by one", len(loaded), error)
-    for place, (item, value) in enumerate(loaded):
+    for index, (item, value) in enumerate(loaded):
         with _told(item, failures):
-            output = outputs[place] if outputs is not None else task.compute([value])[0]
+            output = outputs[index] if outputs is not None else task.compute([value])[0]
             target = result_path(out, item, task.extension)
-            beside = partial / target.name
+            written = partial / target.name
             try:
-                task.save(output, beside)
+                task.save(output, written)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(beside, target)
+                os.replace(written, target)
             finally:
-                _remove(beside)
+                _remove(written)
     return failures
 
 

@@ -56,22 +56,22 @@ class Replayed:
             while len(self._recordings) > self.limit:
                 self._recordings.popitem(last=False)
             graph, places, result = self._recordings[key]
-            for place, tensor in zip(places, inputs, strict=True):
-                place.copy_(tensor)
+            for target, tensor in zip(places, inputs, strict=True):
+                target.copy_(tensor)
             graph.replay()
             return result.clone()
 
     def _record(self, inputs: tuple[Tensor, ...]) -> _Recording:
         places = [tensor.clone() for tensor in inputs]
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
         enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         # Autocast's cache of converted weights is freed when it ends; a graph must not read from it.
         with torch.autocast("cuda", dtype=dtype, enabled=enabled, cache_enabled=False):
-            with torch.cuda.stream(beside):
+            with torch.cuda.stream(side):
                 for _ in range(3):
                     self.function(*places)
-            torch.cuda.current_stream().wait_stream(beside)
+            torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 result = self.function(*places)

@@ -260,10 +260,10 @@ class TrainingRun:
         return values
 
     def _refuse(self, what: str, values: Mapping[str, float]) -> None:
-        told = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
         precise = "" if self.config.precision == "no" else ", or train in float32 (precision no)"
         raise ValueError(
-            f"{what} is not finite at step {self.step + 1} ({told}); lower the learning rate{precise}, and start "
+            f"{what} is not finite at step {self.step + 1} ({shown}); lower the learning rate{precise}, and start "
             "again: the run goes on from its last save"
         )
 

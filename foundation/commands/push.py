@@ -39,7 +39,7 @@ def push_command(kind: WeightsKind, library: Library, report_file: str) -> Calla
 
         Without --yes only what would be uploaded is shown.
         """
-        said = Publication(folder, repository, private, licence, title, data, training, report, test_data)
-        typer.echo(publish(said, kind, library, yes))
+        publication = Publication(folder, repository, private, licence, title, data, training, report, test_data)
+        typer.echo(publish(publication, kind, library, yes))
 
     return push

@@ -157,7 +157,7 @@ def read_report(path: Path) -> tuple[Metric, ...]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         first = content["rows"][0]["scores"] if "rows" in content else next(iter(content.values()))
-        found = [
+        measured = [
             Metric(key.replace(" ", "_"), key.replace("_", " "), round(float(number), 6))
             for key, value in first.items()
             if (number := value.get("value") if isinstance(value, dict) else value) is not None
@@ -166,6 +166,6 @@ def read_report(path: Path) -> tuple[Metric, ...]:
         raise ValueError(f"{path} is not a file; name the report that `evaluate` wrote") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, StopIteration) as error:
         raise ValueError(wrong) from error
-    if not found or not all(math.isfinite(metric.value) for metric in found):
+    if not measured or not all(math.isfinite(metric.value) for metric in measured):
         raise ValueError(wrong)
-    return tuple(found)
+    return tuple(measured)

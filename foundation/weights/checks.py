@@ -122,25 +122,27 @@ def check_folder(
     return layout
 
 
-def layout_of(config: Mapping[str, Any], place: str, kind: WeightsKind) -> Layout:
-    """The layout a marker asks for. Raises ValueError if the weights in ``place`` are of another kind."""
+def layout_of(config: Mapping[str, Any], source: str, kind: WeightsKind) -> Layout:
+    """The layout a marker asks for. Raises ValueError if the weights in ``source`` are of another kind."""
     try:
         return kind.layout(config)
     except ValueError as error:
         raise ValueError(
-            f"{place} holds {describe(config)}, not weights of {kind.library} ({error}); name weights made by "
+            f"{source} holds {describe(config)}, not weights of {kind.library} ({error}); name weights made by "
             f"{kind.made_by}"
         ) from error
 
 
-def missing_marker(place: str, kind: WeightsKind, other: Mapping[str, Any] | None) -> str:
-    """The sentence for a place without this kind's marker, which may hold something else."""
+def missing_marker(source: str, kind: WeightsKind, other: Mapping[str, Any] | None) -> str:
+    """The sentence for a source without this kind's marker, which may hold something else."""
     if other is not None:
         return (
-            f"{place} holds {describe(other)}, not weights of {kind.library} ({kind.marker} is missing); name weights "
+            f"{source} holds {describe(other)}, not weights of {kind.library} ({kind.marker} is missing); name weights "
             f"made by {kind.made_by}"
         )
-    return f"{place} holds no weights of {kind.library} ({kind.marker} is missing); name weights made by {kind.made_by}"
+    return (
+        f"{source} holds no weights of {kind.library} ({kind.marker} is missing); name weights made by {kind.made_by}"
+    )
 
 
 def missing_files(layout: Layout, exists: Callable[[str], bool], read: Callable[[str], Mapping[str, Any]]) -> list[str]:
@@ -211,8 +213,8 @@ def digest_of(path: Path, like: str) -> str | None:
 
 def checksums(files: Iterable[tuple[str, Path]]) -> dict[str, Any]:
     """The content of checksums.json: sha256 and length of each file by its path in the folder."""
-    found = {name: {"sha256": digest_of(path, "0" * 64), "bytes": path.stat().st_size} for name, path in files}
-    return {"format": "weights-checksums/1", "files": dict(sorted(found.items()))}
+    entries = {name: {"sha256": digest_of(path, "0" * 64), "bytes": path.stat().st_size} for name, path in files}
+    return {"format": "weights-checksums/1", "files": dict(sorted(entries.items()))}
 
 
 def check_sums(folder: Path, listed: Mapping[str, Any], hashed: Mapping[str, str]) -> None:

@@ -86,8 +86,8 @@ class Hub:
 
     def cached(self, repo: str, path: str, revision: str | None) -> Path | None:
         """A file in the cache, of the commit that a revision stood for when it was last fetched whole."""
-        found = try_to_load_from_cache(repo, path, self.cache_folder, revision)
-        return Path(found) if isinstance(found, str) else None
+        copy = try_to_load_from_cache(repo, path, self.cache_folder, revision)
+        return Path(copy) if isinstance(copy, str) else None
 
     def remember(self, repo: str, revision: str | None, commit: str) -> None:
         """Note which commit a revision stands for; done last, so that it never names a snapshot in parts."""
@@ -104,14 +104,14 @@ class Hub:
         """
         settings: dict[str, Any] = {"cache_dir": self.cache_folder, "endpoint": self.address, "token": self.token}
         for _ in range(2):
-            found = Path(hf_hub_download(repo, file.path, revision=commit, **settings, **_reporting(file, progress)))
-            if file.is_whole(found):
+            copy = Path(hf_hub_download(repo, file.path, revision=commit, **settings, **_reporting(file, progress)))
+            if file.is_whole(copy):
                 if progress is not None:
                     progress(file.path, file.size, file.size)
-                return found
+                return copy
             logger.warning("%s of %s is damaged; it is fetched again", file.path, repo)
-            found.resolve().unlink()
-            found.unlink(missing_ok=True)  # the link to it
+            copy.resolve().unlink(missing_ok=True)
+            copy.unlink(missing_ok=True)  # the link to it
         raise ValueError(
             f"{file.path} of {repo} arrived damaged twice (its digest is not {file.digest[:12]}…); "
             "check the mirror or proxy in between, or try again later"

@@ -36,17 +36,17 @@ class Publication:
     test_data: str = ""
 
 
-def publish(said: Publication, kind: WeightsKind, library: Library, yes: bool) -> str:
+def publish(publication: Publication, kind: WeightsKind, library: Library, yes: bool) -> str:
     """Publish a folder, or only plan it unless ``yes``; returns what to tell the owner.
 
     Raises ValueError if the folder holds no whole weights, nobody has stated their licence, or the Hub refuses.
     """
-    check_name(said.repo)
-    if said.folder != "embedded" and not Path(said.folder).expanduser().is_dir():
-        raise ValueError(f"{said.folder} is no folder; name one made by {kind.made_by}, or 'embedded'")
-    folder = resolve(said.folder, kind)
-    about = about_folder(folder, said, kind)
-    planned = plan(folder, kind, said.repo, model_card(library, about, said.repo))
+    check_name(publication.repo)
+    if publication.folder != "embedded" and not Path(publication.folder).expanduser().is_dir():
+        raise ValueError(f"{publication.folder} is no folder; name one made by {kind.made_by}, or 'embedded'")
+    folder = resolve(publication.folder, kind)
+    about = about_folder(folder, publication, kind)
+    planned = plan(folder, kind, publication.repo, model_card(library, about, publication.repo))
     if not yes:
         last = "Nothing was sent. To publish this, add --yes"
         missing = ", and state the licence of these weights with --license" if about.licence in NO_LICENCE else ""
@@ -56,12 +56,13 @@ def publish(said: Publication, kind: WeightsKind, library: Library, yes: bool) -
             "these weights state no licence, and without one nobody may use them; state it with --license if they are "
             "yours, and ask their author before you publish another's"
         )
-    commit = push(planned, private=said.private)
-    return f"Published. Load it with --weights {said.repo}, or, to have always this version, {said.repo}@{commit}"
+    commit = push(planned, private=publication.private)
+    repo = publication.repo
+    return f"Published. Load it with --weights {repo}, or, to have always this version, {repo}@{commit}"
 
 
-def about_folder(folder: Path, said: Publication, kind: WeightsKind) -> About:
-    """What is known of a folder: the table if it is the embedded one, its own configuration, and what was said."""
+def about_folder(folder: Path, publication: Publication, kind: WeightsKind) -> About:
+    """What is known of a folder: the table if it is the embedded one, its own configuration, and the owner."""
     parameters = parameters_of(folder)
     embedded = f"{kind.library}/weights"
     known = next((entry for entry in KNOWN if entry.embedded == embedded), None)
@@ -69,7 +70,7 @@ def about_folder(folder: Path, said: Publication, kind: WeightsKind) -> About:
         about = about_known(known, parameters)
     else:
         config = read_json(folder / kind.marker)
-        title = str(config.get("name") or said.repo.split("/")[-1])
+        title = str(config.get("name") or publication.repo.split("/")[-1])
         licence, notice = (str(config.get(field) or "") for field in ("weights_license", "notice"))
         about = About(title, licence, parameters=parameters, notice=notice)
         source = str(config.get("weights_source") or "")
@@ -77,10 +78,10 @@ def about_folder(folder: Path, said: Publication, kind: WeightsKind) -> About:
             about = replace(about, training=f"Converted from {source}.")
     about = replace(
         about,
-        title=said.title or about.title,
-        licence=said.licence or about.licence,
-        data=said.data or about.data,
-        training=said.training or about.training,
-        test_data=said.test_data or about.test_data,
+        title=publication.title or about.title,
+        licence=publication.licence or about.licence,
+        data=publication.data or about.data,
+        training=publication.training or about.training,
+        test_data=publication.test_data or about.test_data,
     )
-    return replace(about, metrics=read_report(said.report)) if said.report is not None else about
+    return replace(about, metrics=read_report(publication.report)) if publication.report is not None else about

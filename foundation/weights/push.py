@@ -163,11 +163,11 @@ def _stale(planned: Plan, hub: Hub, listing: Listing, api: HfApi) -> list[str]:
             f"{planned.repo} holds other things ({', '.join(others[:3])}) and no weights of {planned.kind.library}; "
             "name another repository"
         )
-    found = read_json(hub.fetch(planned.repo, listing.commit, listing.files[marker]))
+    config = read_json(hub.fetch(planned.repo, listing.commit, listing.files[marker]))
     try:
-        layout = layout_of(found, planned.repo, planned.kind)
+        layout = layout_of(config, planned.repo, planned.kind)
     except ValueError as error:
-        raise ValueError(f"{planned.repo} holds {describe(found)}; name another repository") from error
+        raise ValueError(f"{planned.repo} holds {describe(config)}; name another repository") from error
     return [path for path in others if layout.holds(path) and path not in planned.files]
 
 
@@ -191,9 +191,9 @@ def _explain_push(error: BaseException, repo: str, hub: Hub) -> ValueError:
         return ValueError(f"{hub.host} refuses {repo}: {_first_line(cause)}; nothing was published")
     if isinstance(error, RuntimeError) and cause is error:
         raise error
-    told = str(explain(cause, HubName(repo), hub))
+    explanation = str(explain(cause, HubName(repo), hub))
     if status is not None:
-        return ValueError(f"{told}; nothing was published")
+        return ValueError(f"{explanation}; nothing was published")
     return ValueError(
         f"{repo} was not published: {hub.host} cannot be reached or broke off ({_first_line(cause)}); run it again, "
         "what has arrived is not sent again"

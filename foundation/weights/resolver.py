@@ -229,11 +229,11 @@ class _Fetching:
 
 
 def _check_links(folder: Path, layout: Layout) -> dict[str, str]:
-    """Compare cached files with the digest in the name of the blob they link to; the sha256 found, by path.
+    """Compare cached files with the digest in the name of the blob they link to; the sha256 digests, by path.
 
     Raises ValueError if one differs.
     """
-    found = {}
+    digests = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not layout.holds(name) or not path.is_symlink():
@@ -243,8 +243,8 @@ def _check_links(folder: Path, layout: Layout) -> dict[str, str]:
         if digest not in (None, expected):
             raise ValueError(f"{path} is damaged (its digest differs); connect so that it is fetched again")
         if len(expected) == 64 and digest:
-            found[name] = digest
-    return found
+            digests[name] = digest
+    return digests
 
 
 def explain(error: BaseException, name: HubName, hub: Hub) -> ValueError:

@@ -43,9 +43,9 @@ def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
         ) from error
     if key is not None:
         if not isinstance(loaded, Mapping) or key not in loaded:
-            found = ", ".join(sorted(map(str, loaded))[:5]) if isinstance(loaded, Mapping) else type(loaded).__name__
+            names = ", ".join(sorted(map(str, loaded))[:5]) if isinstance(loaded, Mapping) else type(loaded).__name__
             raise CheckpointError(
-                f"{path.name} has no entry {key!r} (it holds {found or 'nothing'}); is it another model?"
+                f"{path.name} has no entry {key!r} (it holds {names or 'nothing'}); is it another model?"
             )
         loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
@@ -53,23 +53,23 @@ def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in loaded.items()}
 
 
-def check_keys(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str) -> None:
+def check_keys(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str) -> None:
     """Compare names and shapes of a state dict with those of a model (which may be on the meta device).
 
     Raises CheckpointError that names every missing, unexpected and misshaped key, and the first that holds NaN or
     infinity.
     """
-    missing = sorted(set(wanted) - set(found))
-    unexpected = sorted(set(found) - set(wanted))
-    misshaped = sorted(key for key in set(wanted) & set(found) if wanted[key].shape != found[key].shape)
+    missing = sorted(set(wanted) - set(tensors))
+    unexpected = sorted(set(tensors) - set(wanted))
+    misshaped = sorted(key for key in set(wanted) & set(tensors) if wanted[key].shape != tensors[key].shape)
     problems = [f"missing {key}" for key in missing] + [f"unexpected {key}" for key in unexpected]
-    problems += [f"{key} has shape {tuple(found[key].shape)}, not {tuple(wanted[key].shape)}" for key in misshaped]
+    problems += [f"{key} has shape {tuple(tensors[key].shape)}, not {tuple(wanted[key].shape)}" for key in misshaped]
     if problems:
         raise CheckpointError(
             f"{name} does not fit this model ({len(missing)} keys missing, {len(unexpected)} unexpected, "
             f"{len(misshaped)} misshaped):\n  " + "\n  ".join(problems)
         )
-    for key, tensor in found.items():
+    for key, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{name} holds NaN or infinity in {key}; download it again")
 

@@ -48,20 +48,20 @@ def distances(
 
     target = resolve_device(device)
     ours, theirs = read_videos(real), read_videos(generated)
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
     changes: dict[str, list[float]] = {}
     if inception is not None:
         network = Features.load(inception, picture_side or None, picture_input, device=target)  # type: ignore[arg-type]
-        found |= picture_distances(ours, theirs, network)
+        measured |= picture_distances(ours, theirs, network)
         if sliding:
             changes["FID, windows of 30"] = sliding_distances(ours, theirs, network, 30, clips=False)
     for name, path in (("FVD", i3d), ("DTFVD", dynamic_textures)):
         if path is not None:
             network = Features.load(path, clip_side or None, clip_input, device=target)  # type: ignore[arg-type]
-            found |= video_distances(ours, theirs, network, name, stride=stride)
+            measured |= video_distances(ours, theirs, network, name, stride=stride)
             if sliding and name == "DTFVD":
                 changes["DTFVD, windows of 16"] = sliding_distances(ours, theirs, network, 16, clips=True)
-    for name, value in found.items():
+    for name, value in measured.items():
         typer.echo(f"{name}: {value:.4g}")
     for name, values in changes.items():
         typer.echo(f"{name}: {' '.join(f'{value:.4g}' for value in values)}")

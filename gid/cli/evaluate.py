@@ -27,8 +27,9 @@ def evaluate(
     ] = False,
     ablations: Annotated[bool, typer.Option(help="Also rows that leave parts of the method out.")] = True,
     name: Annotated[str, typer.Option(help="What to call these weights in the table.")] = "",
-    beside: Annotated[
-        list[Path] | None, typer.Option(help="Report of other weights to put beside; may be given more than once.")
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--beside", help="Report of other weights to put beside; may be given more than once."),
     ] = None,
     weights: Weights = "embedded",
     device: Device = "auto",
@@ -58,7 +59,7 @@ def evaluate(
     from gid.motion.strength import automatic_strength
     from gid.rendering.animate import animate as render_frames
 
-    others = [read_report(path) for path in beside or []]
+    reports = [read_report(path) for path in others or []]
     check_folder(output)
     pairs = measured_pairs(clips, output / "pairs", starts)
     chosen = {pair.clip for pair in pairs} if all_clips else held_out(pair.clip for pair in pairs)
@@ -85,8 +86,8 @@ def evaluate(
         if ablations and reference
         else None,
     )
-    if others:
-        report = merged(report, others)
+    if reports:
+        report = merged(report, reports)
         write_tables(report, output)
     typer.echo(report.markdown())
     if visible:
@@ -101,6 +102,6 @@ def evaluate(
             chunks = render_frames(photo.to(pipeline.device), volume, pipeline.renderer, strength=strength)
             return torch.cat([(255 * c).round().byte().cpu() for c in chunks]).permute(0, 2, 3, 1).numpy()
 
-        found = visible_table([p for p in clips_in(clips) if clip_name(p) in chosen], loop_of, tuple(range(seeds)))
-        write_text(output / "visible.md", written(found) + "\n")
-        typer.echo(written(found))
+        table = visible_table([p for p in clips_in(clips) if clip_name(p) in chosen], loop_of, tuple(range(seeds)))
+        write_text(output / "visible.md", written(table) + "\n")
+        typer.echo(written(table))

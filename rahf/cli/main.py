@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import typer
@@ -88,7 +89,13 @@ def analyze(
     there already is skipped. Images that cannot be used are listed in failures.jsonl at the end, with the reason.
     """
     if image.is_dir():
-        _analyze_folder(image, weights, prompt, prompts, out, scores_only, report, batch_size, precision, device)
+        if out is None:
+            raise ValueError("give a folder for the results: -o OUT")
+        if (prompt is None) == (prompts is None):
+            raise ValueError("give either --prompts FILE, prompts by file name, or one --prompt TEXT for all images")
+        texts = read_prompts(prompts) if prompts is not None else str(prompt)
+        load = partial(_predictor, weights, precision)
+        _analyze_folder(image, out, texts, load, device, batch_size, scores_only, report)
         return
     if prompt is None:
         raise ValueError("give the text that the image was made from: --prompt TEXT")
@@ -111,40 +118,42 @@ def analyze(
         typer.echo(json.dumps(feedback.to_dict(), indent=2, ensure_ascii=False))
         return
     for name, value in feedback.scores.items():
-        typer.echo(f"{name:13} {value:.3f}")
+        low, high = feedback.intervals.get(name, (value, value))
+        ends = f"  ({low:.2f} to {high:.2f})" if name in feedback.intervals else ""
+        typer.echo(f"{name:13} {value:.3f}{ends}{'  unsure' if name in feedback.unsure else ''}")
     if feedback.words:
         typer.echo("how likely each word is not shown:")
     for word in feedback.words:
+        if not word.judged:
+            typer.echo(f"{'-':>13} {word.text}  not judged")
+            continue
         mark = "  not shown" if word.probability >= feedback.word_threshold else ""
         typer.echo(f"{word.probability:13.3f} {word.text}{mark}")
     if feedback.noncommercial:
         typer.echo("weights for non-commercial use only", err=True)
 
 
-def _analyze_folder(
-    folder: Path,
-    weights: str,
-    prompt: str | None,
-    prompts: Path | None,
-    out: Path | None,
-    scores_only: bool,
-    report: bool,
-    batch_size: int,
-    precision: str,
-    device: str,
-) -> None:
-    if out is None:
-        raise ValueError("give a folder for the results: -o OUT")
-    if (prompt is None) == (prompts is None):
-        raise ValueError("give either --prompts FILE, prompts by file name, or one --prompt TEXT for all images")
-
-    from foundation.folders import Processes
-    from rahf.folders import analyze_folder
+def _predictor(weights: str, precision: str, device: str) -> Any:
     from rahf.predictor import Predictor
 
-    texts = read_prompts(prompts) if prompts is not None else str(prompt)
+    return Predictor.from_pretrained(weights, device, precision)
+
+
+def _analyze_folder(
+    folder: Path,
+    out: Path,
+    texts: str | dict[str, str],
+    load: Callable[[str], Any],
+    device: str,
+    batch_size: int,
+    scores_only: bool,
+    report: bool,
+) -> None:
+    from foundation.folders import Processes
+    from rahf.folders import analyze_folder
+
     processes = Processes(device)
-    predictor = Predictor.from_pretrained(weights, processes.device(device), precision)
+    predictor = load(processes.device(device))
     done = analyze_folder(folder, out, predictor, texts, processes, batch_size, scores_only, report)
     if processes.first:
         typer.echo(f"{out}: {done}")
@@ -177,25 +186,25 @@ def rank(
     texts = read_prompts(prompts)
     predictor = Predictor.from_pretrained(weights, device)
     summary = Summary()
-    found = list(predictor.predict_folder(folder, texts, batch_size, summary))
+    results = list(predictor.predict_folder(folder, texts, batch_size, summary))
     for line in summary.details():
         typer.echo(line, err=True)
-    order = ranked([feedback for _, feedback in found], chosen)
-    names = [path.relative_to(folder).as_posix() for path, _ in found]
+    order = ranked([feedback for _, feedback in results], chosen)
+    names = [path.relative_to(folder).as_posix() for path, _ in results]
     if as_json:
         rows = [
             {
-                "file": names[place],
+                "file": names[index],
                 "value": value,
-                **found[place][1].to_dict(),
-                "against": found[place][1].reasons(),
+                **results[index][1].to_dict(),
+                "against": results[index][1].reasons(),
             }
-            for place, value in order
+            for index, value in order
         ]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        for place, value in order:
-            typer.echo(f"{value:.3f} {printable(names[place])}  {'; '.join(found[place][1].reasons())}")
+        for index, value in order:
+            typer.echo(f"{value:.3f} {printable(names[index])}  {'; '.join(results[index][1].reasons())}")
     if summary.failures:
         raise typer.Exit(1)
 

@@ -110,6 +110,6 @@ def _write_sheet(path: Path, predictor: Any, source: SampleSource, count: int) -
     from rahf.sheets import contact_sheet, report
 
     samples = [source[index] for index in range(min(count, len(source)))]
-    found = predictor.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
+    feedback = predictor.predict_batch([sample.image for sample in samples], [sample.prompt for sample in samples])
     with replacing(path) as partial:
-        contact_sheet([report(s.image, item) for s, item in zip(samples, found, strict=True)]).save(partial)
+        contact_sheet([report(s.image, item) for s, item in zip(samples, feedback, strict=True)]).save(partial)

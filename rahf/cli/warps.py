@@ -32,14 +32,14 @@ def evaluate_warps(
         check_folder(out)
     texts = read_prompts(prompts) if prompts is not None else None
     predictor = Predictor.from_pretrained(weights, device)
-    found = find_warps(predictor, folder, texts, severity, seed=seed, batch_size=batch_size)
-    summary = summarise_warps(found)
+    warps = find_warps(predictor, folder, texts, severity, seed=seed, batch_size=batch_size)
+    summary = summarise_warps(warps)
     text = warp_table(summary)
     typer.echo(text)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "warps.md", text + "\n")
-        rows = json.dumps(warps_to_json(found, summary), indent=1, ensure_ascii=False)
+        rows = json.dumps(warps_to_json(warps, summary), indent=1, ensure_ascii=False)
         write_text(out / "warps.json", rows + "\n")
         with replacing(out / "warps.png") as partial:
-            warp_sheet(found).save(partial)
+            warp_sheet(warps).save(partial)
