@@ -36,13 +36,13 @@ class GIDPipeline(DiffusionPipeline):
     """One photo in, the spectral volume of its motion out."""
 
     model_cpu_offload_seq = "photo_encoder->denoiser->autoencoder"
-    _optional_components: ClassVar[list[str]] = ["stillness", "motion_map"]
+    _optional_components: ClassVar[list[str]] = ["photo_encoder", "stillness", "motion_map"]
 
     def __init__(
         self,
         autoencoder: MotionAutoencoder,
         denoiser: SpectralDenoiser,
-        photo_encoder: PhotoEncoder,
+        photo_encoder: PhotoEncoder | None,
         renderer: Renderer,
         scheduler: SchedulerMixin,
         stillness: Stillness | None = None,
@@ -60,7 +60,8 @@ class GIDPipeline(DiffusionPipeline):
         Args:
             autoencoder: slices to latents and back.
             denoiser: predicts velocity for noisy latents.
-            photo_encoder: the condition, and the envelope if it has that head.
+            photo_encoder: the condition, and the envelope if it has that head. None where the denoiser looks through
+                the shared encoder and a motion map says where things move.
             renderer: draws frames; not used to sample motion, kept with the weights it was trained beside.
             scheduler: the noise schedule the denoiser was trained with.
             stillness: holds pictures of things that do not move still; None lets all move. Needs an encoder with an
@@ -76,6 +77,8 @@ class GIDPipeline(DiffusionPipeline):
             name: what a motion file says of the model.
         """
         super().__init__()
+        if photo_encoder is None and (motion_map is None or denoiser.photo_condition is None):
+            raise ValueError("without a photo encoder a motion map is needed, and a denoiser that reads its tokens")
         self.register_modules(
             autoencoder=autoencoder,
             denoiser=denoiser,
@@ -160,26 +163,34 @@ class GIDPipeline(DiffusionPipeline):
         The denoiser is told the envelope as its head sees it: it learned phases beside that, not beside what is held
         still afterwards.
         """
-        scale = self.photo_encoder.photo_scale
-        photo = F.interpolate(
-            pixels[None].to(self.device).float(), (rows * scale, columns * scale), mode="bilinear", antialias=True
-        )
-        photo = photo.clamp(0, 1)
-        features = self.photo_encoder(photo)
-        if features.log_envelope is None:
-            return features.condition.float(), None
-        condition, told = features.condition, features.log_envelope.float()
-        envelope = envelope_from_log(told)
-        if self.motion_map is not None:
-            envelope = self.motion_map.envelope(pixels.to(self.device), (rows, columns), hold_still)
-        if hold_still and self.stillness is not None:
-            envelope = envelope * self.stillness(self.photo_encoder.trunk, photo)[:, None, None, None]
-        if self.denoiser.photo_condition is not None:
-            if self.motion_map is not None:
-                moving = self.motion_map.envelope(pixels.to(self.device), (rows, columns), hold_still=False)
-                told = moving.clamp_min(math.exp(LOG_ENVELOPE_FLOOR)).log()
-            condition = self.denoiser.photo_condition(see(pixels, self.device).stacked(), F.avg_pool2d(told, 4))
-        return condition.float(), envelope
+        if self.motion_map is not None and self.denoiser.photo_condition is not None:
+            features = see(pixels, self.device)
+            envelope = self.motion_map.envelope(pixels.to(self.device), (rows, columns), hold_still=False)
+            log_envelope = F.avg_pool2d(envelope.clamp_min(math.exp(LOG_ENVELOPE_FLOOR)).log(), 4)
+            condition = self.denoiser.photo_condition(features.stacked(), log_envelope)
+            if hold_still:
+                envelope = envelope * self.motion_map.kept(features.summary)[..., None, None]
+                envelope = envelope * self._held_still(self._encoder_photo(pixels, columns, rows))
+            return condition.float(), envelope
+        photo = self._encoder_photo(pixels, columns, rows)
+        seen = self.photo_encoder(photo)
+        if seen.log_envelope is None:
+            return seen.condition.float(), None
+        envelope = envelope_from_log(seen.log_envelope)
+        return seen.condition.float(), envelope * self._held_still(photo) if hold_still else envelope
+
+    def _encoder_photo(self, pixels: Tensor, columns: int, rows: int) -> Tensor:
+        """The photo (1, 3, h, w) as the photo encoder takes it."""
+        scale = self.photo_encoder.photo_scale if self.photo_encoder is not None else 1
+        size = (rows * scale, columns * scale)
+        photo = F.interpolate(pixels[None].to(self.device).float(), size, mode="bilinear", antialias=True)
+        return photo.clamp(0, 1)
+
+    def _held_still(self, photo: Tensor) -> Tensor | float:
+        """How much of its motion a photo keeps by the stillness beside the photo encoder; 1 without one."""
+        if self.stillness is None or self.photo_encoder is None:
+            return 1.0
+        return self.stillness(self.photo_encoder.trunk, photo)[:, None, None, None]
 
     def _latent_shape(self, columns: int, rows: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of one frequency slice."""

@@ -35,10 +35,11 @@ class AssembleConfig:
         autoencoder_run: folder of stage 1.
         denoiser_run: folder of stage 3 or 4.
         renderer: folder of a renderer: `renderer` in that of its stage.
-        envelope_run: folders of stage 2; all envelope heads found are averaged. They must be built alike, on one trunk.
-        stillness: folder of stage 2b, if the pipeline is to hold pictures of things still.
-        motion_map: folder of the stage that says where photos move and how far, in place of the envelope heads.
         out: folder to write.
+        motion_map: folder of the stage that says where photos move and how far, and what stands still.
+        envelope_run: folders of envelope heads, for a denoiser that reads no tokens, or for the trunk that stillness
+            needs; all heads found are averaged. They must be built alike, on one trunk.
+        stillness: folder of the stage that holds pictures of things still by the trunk of the envelope heads.
         name: what motion files say of the model.
         half: store float16, which halves the files; they are computed in float32 all the same.
     """
@@ -46,10 +47,10 @@ class AssembleConfig:
     autoencoder_run: Path
     denoiser_run: Path
     renderer: Path
-    envelope_run: tuple[Path, ...]
     out: Path
-    stillness: Path | None = None
     motion_map: Path | None = None
+    envelope_run: tuple[Path, ...] = ()
+    stillness: Path | None = None
     name: str = "gid-small"
     half: bool = True
 
@@ -61,12 +62,16 @@ def assemble(config: AssembleConfig) -> Path:
         ValueError: if a stage's folder does not hold what the stage writes, or the envelope heads belong to another
             trunk or are built differently.
     """
-    if not config.envelope_run:
-        raise ValueError("no --envelope-run is given; name the folder that `gid train envelope` wrote")
+    if config.motion_map is None and not config.envelope_run:
+        raise ValueError("give --motion-map, the folder that `gid train motion-map` wrote, or --envelope-run")
+    if config.stillness is not None and not config.envelope_run:
+        raise ValueError("--stillness looks through the trunk of the envelope heads; give their --envelope-run too")
     _check_stages(config)
     normalization, envelope = load_normalization(config.autoencoder_run)
-    encoder = PhotoEncoder.from_pretrained(config.envelope_run[0] / "photo_encoder")
-    if len(config.envelope_run) > 1:
+    encoder = None
+    if config.envelope_run:
+        encoder = PhotoEncoder.from_pretrained(config.envelope_run[0] / "photo_encoder")
+    if encoder is not None and len(config.envelope_run) > 1:
         encoder = _with_heads(encoder, config.envelope_run)
     pipeline = GIDPipeline(
         autoencoder=MotionAutoencoder.from_pretrained(config.autoencoder_run / "autoencoder"),
@@ -82,7 +87,8 @@ def assemble(config: AssembleConfig) -> Path:
     )
     if config.half:
         for part in (pipeline.autoencoder, pipeline.denoiser, pipeline.photo_encoder, pipeline.renderer):
-            nn.Module.to(part, torch.float16)
+            if part is not None:
+                nn.Module.to(part, torch.float16)
     config.out.mkdir(parents=True, exist_ok=True)
     with replacing_files(config.out) as partial:
         pipeline.save_pretrained(partial)

@@ -13,6 +13,7 @@ from foundation.features import load_encoder
 from foundation.training import TrainingConfig, TrainingRun
 from gid.data.videos import Pair, save_pair
 from gid.diffusion.denoiser import DenoiserConfig, PhotoCondition, SpectralDenoiser
+from gid.diffusion.motion_map import MotionMap
 from gid.diffusion.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from gid.evaluation.metrics import background_leakage
 from gid.motion.spectrum import SpectralVolume
@@ -267,8 +268,9 @@ def test_assembled_pipeline_samples_motion(stages: dict[str, Path], tmp_path: Pa
     from gid.training.assemble import AssembleConfig, assemble
 
     Renderer.from_preset(RendererConfig((8, 8), (1, 1), 3, (8, 8))).save_pretrained(tmp_path / "renderer")
-    parts = (stages["autoencoder"], stages["attention"], tmp_path / "renderer", (stages["envelope"],))
-    config = AssembleConfig(*parts, out=tmp_path / "weights")
+    MotionMap(members=1, components=8, width=8).save_pretrained(tmp_path / "map" / "motion_map")
+    parts = (stages["autoencoder"], stages["attention"], tmp_path / "renderer", tmp_path / "weights")
+    config = AssembleConfig(*parts, motion_map=tmp_path / "map")
     pipeline = load_pipeline(assemble(config), "cpu")
     volume = pipeline(torch.rand(3, 90, 160), steps=2).volumes[0]
     assert volume.num_bands == BANDS
