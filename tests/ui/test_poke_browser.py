@@ -17,7 +17,7 @@ from gid.poking.modes import limit_displacement
 from gid.poking.page import decode_motion, encode_motion, export_page
 from tests.browsing import Visit, needs_browser, open_page
 from tests.swaying import CENTRE, swaying_volume, textured_photo
-from ui.poke.canvas import CanvasFiles, PokeCanvas, prepare_canvas
+from ui.canvas import CanvasFiles, PokeCanvas, prepare_canvas
 
 pytestmark = needs_browser
 PACK = """

@@ -18,10 +18,10 @@ from ui.animate.api import FAILED, NO_PHOTO
 from ui.animate.options import Asked
 from ui.animate.overlays import band_chart, motion_energy_picture
 from ui.animate.service import AnimationService
+from ui.canvas import CanvasFiles, PokeCanvas, prepare_canvas
 from ui.errors import explained
 from ui.photo_input import PhotoInput
 from ui.photos import SIDE, Photo, open_photo
-from ui.poke.canvas import CanvasFiles, PokeCanvas, prepare_canvas
 from ui.progress import show
 from ui.visit import Visit
 from ui.weights_menu import Choice

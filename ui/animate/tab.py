@@ -14,8 +14,8 @@ from ui.animate.api import build_endpoint
 from ui.animate.events import AnimateEvents, Controls, Results
 from ui.animate.options import SECONDS
 from ui.animate.service import AnimationService
+from ui.canvas import PokeCanvas
 from ui.photo_input import PhotoInput
-from ui.poke.canvas import PokeCanvas
 from ui.theme import into_view
 from ui.weights_menu import Choice, build_weights_menu
 

@@ -18,9 +18,9 @@ from gid.poking.page import export_page
 from gid.poking.responses import Response, first_frame
 from gid.poking.simulation import Gesture, Knobs
 from ui.animate.service import RESPONSE_SIDE, AnimationService, MotionKey
+from ui.canvas import CanvasFiles, prepare_canvas
 from ui.memory import Recent
 from ui.photos import SIDE, Photo, Source, open_photo, photo_hash
-from ui.poke.canvas import CanvasFiles, prepare_canvas
 from ui.progress import Progress, silent
 from ui.weights_menu import Choice
 

@@ -9,9 +9,9 @@ import gradio as gr
 
 from ui.animate.service import AnimationService
 from ui.animate.tab import AnimateTab
+from ui.canvas import PokeCanvas
 from ui.photo_input import PhotoInput
 from ui.poke.api import build_endpoint
-from ui.poke.canvas import PokeCanvas
 from ui.poke.events import PokeEvents
 from ui.poke.service import PokeService
 from ui.theme import into_view
