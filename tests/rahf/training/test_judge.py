@@ -194,11 +194,12 @@ def test_left_out_groups_are_fixed_by_name(corpus: Path) -> None:
 
 def test_ridge_is_that_of_the_normal_equations() -> None:
     generator = torch.Generator().manual_seed(0)
-    rows, target = torch.randn(30, 4, generator=generator), torch.randn(30, generator=generator)
-    weight = torch.rand(30, generator=generator) + 0.1
+    rows = torch.randn(30, 4, generator=generator).double()
+    target = torch.randn(30, generator=generator).double()
+    weight = torch.rand(30, generator=generator).double() + 0.1
     solution, bias = ridge(rows, target, weight, 1e-6)
     scale = weight.sqrt()[:, None]
-    padded = torch.cat([rows, torch.ones(30, 1)], dim=1) * scale
+    padded = torch.cat([rows, torch.ones(30, 1).double()], dim=1) * scale
     expected = torch.linalg.lstsq(padded, target[:, None] * scale).solution[:, 0]
     torch.testing.assert_close(torch.cat([solution, bias[None]]), expected, rtol=1e-3, atol=1e-3)
     shrunk, _ = ridge(rows, target, weight, 100.0)
