@@ -57,7 +57,7 @@ def described(scale: int) -> RAHFConfig:
     config = preset("public")
     if scale == 1:
         return config
-    return config.with_(
+    return config.changed(
         vit_width=1024 // scale,
         vit_layers=24 // scale,
         vit_mlp=4096 // scale,

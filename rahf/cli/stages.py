@@ -79,12 +79,12 @@ def pack(
 
     check_folder(out)
     model = RAHF.from_pretrained(weights_folder(run)).eval()
-    config = model.config.with_(weights_source=source, weights_license=license_name)
+    config = model.config.changed(weights_source=source, weights_license=license_name)
     if calibrate is not None:
         # Scenes of training sprites that no run of a usual seed has seen; the test split decides nothing.
         scenes = open_samples(SampleChoice(calibrate, 300, CALIBRATION_SEED), "train", config.image_size)
         threshold = best_word_threshold(collect(Predictor(model), scenes))
-        config = config.with_(word_threshold=round(threshold, 3))
+        config = config.changed(word_threshold=round(threshold, 3))
         typer.echo(f"words count as misaligned from {threshold:.3f} on")
     for part in save_parts(model, config, out, getattr(torch, dtype.value), int(megabytes * 1e6)):
         typer.echo(f"{part.stat().st_size} {part}")

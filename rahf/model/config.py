@@ -112,7 +112,7 @@ class RAHFConfig:
         """True when the weights may not be used commercially."""
         return "nc" in self.weights_license.lower().replace("-", " ").split()
 
-    def with_(self, **changes: Any) -> "RAHFConfig":
+    def changed(self, **changes: Any) -> "RAHFConfig":
         """A copy with some fields changed."""
         return replace(self, **changes)
 

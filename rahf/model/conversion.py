@@ -53,7 +53,7 @@ def convert_checkpoint(
         model = RAHF(config)
     check_keys({name: tensor.shape for name, tensor in tensors.items()}, model)
     _check_ties(tensors)
-    config = config.with_(weights_source=source, weights_license=license_name)
+    config = config.changed(weights_source=source, weights_license=license_name)
     kept = {name: tensor for name, tensor in tensors.items() if name not in TIED}
     with new_folder(folder) as partial:
         write_weights(partial, kept, dtype, weights_metadata(config))

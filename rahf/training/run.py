@@ -119,10 +119,10 @@ def _network(config: FeedbackRunConfig, init: Path | None) -> RAHF:
     if init is not None and not config.grow:
         network = RAHF.from_pretrained(init)
     else:
-        network = RAHF(preset(config.model).with_(variant=config.variant))
+        network = RAHF(preset(config.model).changed(variant=config.variant))
         if init is not None:
             load_fitting(network, str(init))
-    network.config = network.config.with_(blind=config.blind)
+    network.config = network.config.changed(blind=config.blind)
     return network
 
 

@@ -56,4 +56,4 @@ def tiny_model() -> RAHF:
 @pytest.fixture(scope="session")
 def tiny_augmented() -> RAHF:
     torch.manual_seed(0)
-    return RAHF(TINY.with_(variant="augmented_prompt")).eval()
+    return RAHF(TINY.changed(variant="augmented_prompt")).eval()

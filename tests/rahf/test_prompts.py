@@ -108,7 +108,7 @@ def test_augmented_prompts_carry_their_task(tiny_config: RAHFConfig) -> None:
     plain = encode_prompts(["a, cat"], tiny_config, tokenizer)
     assert isinstance(plain, TextTokens)
     assert tokenizer.decode(plain.ids[0].tolist()) == "a cat"
-    augmented = encode_prompts(["a, cat"], tiny_config.with_(variant="augmented_prompt"), tokenizer)
+    augmented = encode_prompts(["a, cat"], tiny_config.changed(variant="augmented_prompt"), tokenizer)
     assert not isinstance(augmented, TextTokens)
     assert list(augmented) == list(TASKS)
     assert tokenizer.decode(augmented["overall"].ids[0].tolist()) == "overall score a cat"

@@ -58,7 +58,7 @@ def test_padding_has_no_embedding() -> None:
 @pytest.fixture(scope="module")
 def words_model() -> RAHF:
     torch.manual_seed(0)
-    return RAHF(TINY.with_(word_rows=64)).eval()
+    return RAHF(TINY.changed(word_rows=64)).eval()
 
 
 def test_the_decoder_does_not_look_ahead(words_model: RAHF) -> None:

@@ -32,7 +32,7 @@ PROMPT = "a red apple, and two cats"
 
 def tiny_predictor(**changes: Any) -> Predictor:
     torch.manual_seed(0)
-    return Predictor(RAHF(TINY.with_(**changes)), name="tiny")
+    return Predictor(RAHF(TINY.changed(**changes)), name="tiny")
 
 
 @pytest.fixture(scope="module")

@@ -212,7 +212,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights under other terms and with another line between words that are shown and words that are not."""
     folder = tmp_path_factory.mktemp("weights") / "released"
     torch.manual_seed(1)
-    rahf_model.RAHF(TINY.with_(word_threshold=0.3, **TERMS)).save_pretrained(folder)
+    rahf_model.RAHF(TINY.changed(word_threshold=0.3, **TERMS)).save_pretrained(folder)
     return folder
 
 

@@ -36,7 +36,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tiny_pipeline().save_pretrained(folder / "other")
     torch.manual_seed(1)
     terms = {"weights_license": "CC BY-NC 4.0", "weights_source": "a release"}
-    rahf_model.RAHF(TINY.with_(word_threshold=0.3, **terms)).save_pretrained(folder / "released")
+    rahf_model.RAHF(TINY.changed(word_threshold=0.3, **terms)).save_pretrained(folder / "released")
     patch = pytest.MonkeyPatch()
     patch.setenv("GID_MENU", str(folder / "other"))
     patch.setenv("RAHF_MENU", str(folder / "released"))

@@ -91,7 +91,7 @@ def texts() -> TextTokens:
     return TextTokens(torch.tensor([[70, 80, 90, 1]]), torch.ones(1, 4, dtype=torch.bool))
 
 
-SMALLER = PUBLIC.with_(
+SMALLER = PUBLIC.changed(
     image_size=64, vit_width=16, vit_heads=2, vit_mlp=16, vocabulary=384, text_width=16, text_key_width=4,
     text_heads=2, text_mlp=16, heatmap_stem=(8, 8), heatmap_stages=(8, 8, 4, 4), score_channels=(8, 8, 4, 4, 4, 2),
     score_hidden=(8, 4),

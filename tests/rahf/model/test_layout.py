@@ -12,10 +12,10 @@ from rahf.model.layout import THRESHOLDS, Layout
 from rahf.model.rahf import RAHF
 from rahf.model.towers import load_fitting
 
-TINY = SMALL.with_(
+TINY = SMALL.changed(
     image_size=64, vit_width=24, text_width=24, text_heads=2, text_key_width=8, text_mlp=24, text_layers=1
 )
-TINY = TINY.with_(word_rows=64, heatmap_stem=(8, 8), heatmap_stages=(4,), score_channels=(4,), score_hidden=(4,))
+TINY = TINY.changed(word_rows=64, heatmap_stem=(8, 8), heatmap_stages=(4,), score_channels=(4,), score_hidden=(4,))
 
 
 def test_numbers_are_counts_places_and_spread() -> None:
@@ -53,7 +53,7 @@ def test_a_new_layout_adds_nothing_and_then_learns() -> None:
 
 
 def test_weights_without_a_layout_are_grown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    old = RAHF(TINY.with_(layout=False))
+    old = RAHF(TINY.changed(layout=False))
     old.save_pretrained(tmp_path / "old")
     new = RAHF(TINY)
     with caplog.at_level(logging.INFO):
@@ -62,8 +62,8 @@ def test_weights_without_a_layout_are_grown(tmp_path: Path, caplog: pytest.LogCa
     for name, tensor in old.state_dict().items():
         assert torch.equal(new.state_dict()[name], tensor), name
     other = RAHFConfig(image_size=32, vit_width=8, vit_layers=1, vit_heads=1, vit_mlp=8, text_width=8, text_layers=1)
-    other = other.with_(text_decoder_layers=1, text_heads=1, text_mlp=8, vocabulary=16, text_key_width=8)
-    small = other.with_(
+    other = other.changed(text_decoder_layers=1, text_heads=1, text_mlp=8, vocabulary=16, text_key_width=8)
+    small = other.changed(
         heatmap_stem=(4,), heatmap_stages=(4,), score_channels=(4,), score_hidden=(4,), relative_buckets=8
     )
     RAHF(small).save_pretrained(tmp_path / "other")

@@ -12,7 +12,7 @@ from rahf.model.rahf import RAHF
 from rahf.prompts import ByteTokenizer, encode_prompts
 from tests.rahf.conftest import TINY
 
-CONFIG = TINY.with_(image_tower=PYRAMID, image_size=64, patch_size=16, word_rows=64)
+CONFIG = TINY.changed(image_tower=PYRAMID, image_size=64, patch_size=16, word_rows=64)
 WIDTH, PATCHES, WORDS = 6, 4, 3
 
 

@@ -18,7 +18,7 @@ from rahf.prompts import ByteTokenizer
 from rahf.training.auxiliary import GROUND, UNKNOWN, Auxiliary, Places, places_of, word_ends
 from tests.rahf.conftest import TINY
 
-CONFIG = TINY.with_(image_tower=PYRAMID, image_size=64, patch_size=16, word_rows=64)
+CONFIG = TINY.changed(image_tower=PYRAMID, image_size=64, patch_size=16, word_rows=64)
 
 
 @pytest.fixture(scope="module")

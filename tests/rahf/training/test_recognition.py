@@ -17,7 +17,7 @@ from rahf.prompts import ByteTokenizer
 from rahf.training.recognition import SIDE, RecognitionConfig, single_object, train_recognition
 from tests.rahf.conftest import TINY
 
-CONFIG = TINY.with_(image_tower=PYRAMID, image_size=128, patch_size=16, word_rows=64)
+CONFIG = TINY.changed(image_tower=PYRAMID, image_size=128, patch_size=16, word_rows=64)
 
 
 def sprite(noun: str, place: int) -> Sprite:

@@ -143,7 +143,7 @@ def test_learning_rate_rises_then_falls_as_a_reciprocal_root(tmp_path: Path) -> 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_config: RAHFConfig, tmp_path: Path) -> None:
     source = Samples([made(seed) for seed in range(6)])
     config = TrainConfig(tmp_path, steps=4, batch_size=2, warmup_steps=2, save_every=2, log_every=2, learning_rate=1e-3)
-    model_config = tiny_config.with_(dropout=0.1)
+    model_config = tiny_config.changed(dropout=0.1)
 
     def fresh() -> RAHF:
         torch.manual_seed(0)
@@ -186,13 +186,13 @@ def test_training_learns_a_few_samples(tiny_config: RAHFConfig, tmp_path: Path) 
 
 def test_blind_models_see_one_input_only(tiny_config: RAHFConfig) -> None:
     torch.manual_seed(0)
-    no_image = Predictor(RAHF(tiny_config.with_(blind="image")))
+    no_image = Predictor(RAHF(tiny_config.changed(blind="image")))
     assert no_image.predict(made(1).image, "a cat").scores == no_image.predict(made(2).image, "a cat").scores
     assert no_image.predict(made(1).image, "a cat").scores != no_image.predict(made(1).image, "a dog").scores
-    no_text = Predictor(RAHF(tiny_config.with_(blind="text")))
+    no_text = Predictor(RAHF(tiny_config.changed(blind="text")))
     assert no_text.predict(made(1).image, "a cat").scores == no_text.predict(made(1).image, "a dog").scores
     with pytest.raises(ValueError, match="'prompt'"):
-        tiny_config.with_(blind="prompt")
+        tiny_config.changed(blind="prompt")
 
 
 class Oracle(Predictor):
