@@ -19,7 +19,7 @@ from gid.motion.coherence import handled
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.simulation import Gesture, Knobs, poke_displacements
 from gid.poking.wind import Wind
-from gid.rendering.animate import render_displacements
+from gid.rendering.animate import layers_of, render_displacements
 
 CLIP_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
 CHUNK = 8
@@ -49,10 +49,7 @@ class Response:
 
     def displacements(self, volume: SpectralVolume) -> Tensor:
         """(N, 2, h, w) fractions of width and height, from rest to rest; see `poke_displacements`."""
-        height, width = volume.coefficients.shape[-2:]
-        if max(height, width) > MOTION_SIDE:
-            scale = MOTION_SIDE / max(height, width)
-            volume = volume.resize(max(2, round(height * scale)), max(2, round(width * scale)))
+        volume = _reduced(volume)
         return poke_displacements(
             volume,
             gestures=self.gestures,
@@ -61,6 +58,15 @@ class Response:
             fps=self.fps,
             knobs=self.knobs,
         )
+
+
+def _reduced(volume: SpectralVolume) -> SpectralVolume:
+    """The volume at most `MOTION_SIDE` cells a side."""
+    height, width = volume.coefficients.shape[-2:]
+    if max(height, width) <= MOTION_SIDE:
+        return volume
+    scale = MOTION_SIDE / max(height, width)
+    return volume.resize(max(2, round(height * scale)), max(2, round(width * scale)))
 
 
 def render_response(
@@ -76,10 +82,12 @@ def render_response(
     if float(volume.motion_energy().max()) <= 0:
         raise ValueError("this motion does not move anything: estimate the motion of the photo first")
     volume = volume.to("cpu")
-    moved = response.displacements(volume if smoothed else handled(volume, photo))
+    pulled = _reduced(volume if smoothed else handled(volume, photo))
+    moved = response.displacements(pulled)
+    layers = layers_of(photo, pulled)
     lengths = torch.hypot(moved[:, 0] * width, moved[:, 1] * height)
     parts = (moved[start : start + CHUNK].to(photo.device) for start in range(0, len(moved), CHUNK))
-    return render_displacements(photo, parts, renderer, lengths.mean(dim=0), lengths.amax(dim=0))
+    return render_displacements(photo, parts, renderer, lengths.mean(dim=0), lengths.amax(dim=0), layers)
 
 
 def write_response(
