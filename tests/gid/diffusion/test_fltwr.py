@@ -399,10 +399,10 @@ def test_nothing_is_left_when_writing_fails(
     import os
 
     def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "the disk is full on device")
 
     monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="the disk is full"):
         convert_fltwr(parts[0], tmp_path / "out", str(parts[1]), TINY)
     assert not list(tmp_path.iterdir())
 
