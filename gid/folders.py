@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from foundation.folders import Item, Processes, Summary, Task, work_through
-from foundation.pictures import load_photo
+from foundation.pictures import SUFFIXES, load_photo
 from gid.jobs import predict_motion, write_animation
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
@@ -18,7 +18,6 @@ from gid.motion.spectrum import SpectralVolume
 if TYPE_CHECKING:
     from gid.diffusion.pipeline import GIDPipeline
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("mp4", "webm", "gif", "png")
 VIDEO = "video"
 MOTION = "motion.safetensors"
@@ -90,7 +89,7 @@ def animate_folder(
         "weights": weights,
     }
     task = Task(
-        suffixes=PHOTO_SUFFIXES,
+        suffixes=SUFFIXES,
         extension="" if keep_motion or video == "png" else f".{video}",
         settings=settings,
         load=load,

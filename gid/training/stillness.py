@@ -22,10 +22,9 @@ from tqdm.auto import tqdm
 from foundation.efficientnet import EfficientNetLite0, pretrained_trunk
 from foundation.files import replacing_files, write_text
 from foundation.folders import files_in
-from foundation.pictures import load_photo
+from foundation.pictures import SUFFIXES, load_photo
 from gid.data.videos import held_out, load_pairs
 from gid.diffusion.stillness import Stillness
-from gid.folders import PHOTO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 MOTION_AREA = 112 * 64  # photos are shown at four times the motion's size, as in the pipeline
@@ -159,9 +158,9 @@ def _rows(config: StillnessTrainingConfig, model: Stillness, trunk: EfficientNet
     for folder, moves in ((config.moving, True), (config.still, False)):
         if not folder.is_dir():
             raise ValueError(f"the folder of photographs {folder} does not exist; give --moving and --still")
-        files = files_in(folder, PHOTO_SUFFIXES)
+        files = files_in(folder, SUFFIXES)
         if not files:
-            raise ValueError(f"no photograph in {folder}; put pictures ({', '.join(PHOTO_SUFFIXES)}) there")
+            raise ValueError(f"no photograph in {folder}; put pictures ({', '.join(SUFFIXES)}) there")
         for path in files:
             yield row(path.stem, load_photo(path, max_side=512), moves)
     if config.clips is not None:

@@ -229,13 +229,30 @@ def test_a_folder_of_photos_becomes_a_folder_of_videos(weights: Path, photos: Pa
     result = gid(*arguments(weights, photos, out))
     assert result.exit_code == 1, result.output
     assert "4 done, 1 failed" in result.stdout
-    assert "2.png is not a picture" in result.stderr
+    assert "2.png is not an image that can be read" in result.stderr
     assert videos(out) == {"0.mp4": 5, "1.mp4": 5, "3.mp4": 5, "more/0.mp4": 5}
     (photos / "2.png").unlink()
     assert gid(*arguments(weights, photos, out)).exit_code == 0
     other = gid(*arguments(weights, photos, out, frames=6))
     assert other.exit_code == 2
     assert "frames 5, now 6" in other.stderr
+
+
+def test_every_format_is_taken_and_the_rest_named(weights: Path, photos: Path, tmp_path: Path) -> None:
+    for name in ("0.png", "1.png", "2.png"):
+        (photos / name).unlink()
+    with Image.open(photos / "3.png") as image:
+        image.convert("RGB").save(photos / "jfif.jfif", "JPEG")
+        image.save(photos / "avif.AVIF", "AVIF")
+    (photos / "xl.jxl").write_bytes(b"\xff\x0a")
+    (photos / "._3.png").write_bytes(b"what macOS leaves")
+    (photos / "more").rename(photos / "x.png")
+    out = tmp_path / "videos"
+    result = gid(*arguments(weights, photos, out, frames=2))
+    assert result.exit_code == 0, result.output
+    assert "4 done, 1 left out" in result.stdout
+    assert "xl.jxl: left out; files that end in .jxl are not read" in result.stderr
+    assert set(videos(out)) == {"3.mp4", "avif.mp4", "jfif.mp4", "x.png/0.mp4"}
 
 
 def test_a_folder_for_each_photo_keeps_motion_and_frames(weights: Path, photos: Path, tmp_path: Path) -> None:
