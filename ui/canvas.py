@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foundation.files import write_bytes
 from gid.motion.spectrum import SpectralVolume
-from gid.poking.page import CANVAS_SIDE, canvas_assets, encode_motion, encode_photo
+from gid.poking.page import CANVAS_SIDE, canvas_assets, encode_canvas, encode_photo
 
 ASSETS = canvas_assets()
 
@@ -64,7 +64,7 @@ class CanvasFiles:
 
 
 def prepare_canvas(photo: Tensor, volume: SpectralVolume, folder: str | Path, max_side: int = 1024) -> CanvasFiles:
-    """Write what the canvas needs into `folder`: photo (3, H, W) in [0, 1] as JPEG, motion at 16 bits.
+    """Write what the canvas needs into `folder`: photo (3, H, W) in [0, 1] as JPEG, motion at 16 bits with its layers.
 
     File names come from the contents, so that calling it twice costs little and browsers may cache.
     Raises ValueError if the motion was made for another photo or does not move anything.
@@ -73,7 +73,7 @@ def prepare_canvas(photo: Tensor, volume: SpectralVolume, folder: str | Path, ma
     if float(volume.motion_energy().max()) <= 0:
         raise ValueError("nothing in this photo moves: try another seed, or a photo of plants, cloth or flames")
     folder = Path(folder)
-    picture, motion = encode_photo(photo, max_side, quality=92), encode_motion(volume, 16, CANVAS_SIDE)
+    picture, motion = encode_photo(photo, max_side, quality=92), encode_canvas(photo, volume, 16, CANVAS_SIDE)
     key = hashlib.sha256(picture + motion).hexdigest()[:16]
     files = CanvasFiles(folder / f"canvas-{key}.jpg", folder / f"canvas-{key}.bin", key)
     for path, data in ((files.photo, picture), (files.motion, motion)):

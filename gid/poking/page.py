@@ -4,6 +4,7 @@ The motion is stored as integers. `encode_motion` is also what the live canvas o
 Layout, little-endian: the 8 bytes `GIDPOKE1`, the length of the header as uint32, the header as JSON (format, width,
 height, bits, frequencies in Hz, scales, aspect, tempo, fps, frames, error), padded with spaces to a multiple of four
 bytes, then integers [mode][row][column][x_re, x_im, y_re, y_im]; a value is integer * scale / (2^(bits-1) - 1).
+Where objects move over a plate (`gid.rendering.layers`), the header's `layers` counts what follows (`encode_canvas`).
 """
 
 from __future__ import annotations
@@ -19,26 +20,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from gid.motion.coherence import handled
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.modes import Complex, ModalModel
+from gid.rendering.layers import Layers, object_mesh, take_apart
+from gid.rendering.segments import Segments, nearest_cells
 
 MAGIC = b"GIDPOKE1"
 CANVAS_SIDE = 160
-MODULES = ("oscillator", "modes", "gusts", "dynamics", "motion", "renderer", "gestures", "controls", "canvas")
+LAYERS_SIDE = 512
+CANVAS_CELLS = 112
+MODULES = ("oscillator", "modes", "gusts", "dynamics", "layers", "motion", "renderer", "gestures", "controls", "canvas")
 """The canvas's modules, each after what it imports."""
 SHADERS = ("accumulate.vert", "accumulate.frag", "warp.vert", "warp.frag")
 
 
-def encode_motion(volume: SpectralVolume, bits: int = 8, max_side: int = CANVAS_SIDE) -> bytes:
+def encode_motion(
+    volume: SpectralVolume, bits: int = 8, max_side: int = CANVAS_SIDE, more: dict[str, Any] | None = None
+) -> bytes:
     """The motion as the canvas reads it: at most `max_side` pixels a side, 8 or 16 bits a number.
 
     A number is off by at most scale / (2^bits - 2), so that with 8 bits no mode's shape is off by more than 0.4 % of
     its largest value; the header's `error` states the largest root sum of squares over modes at any pixel, relative to
-    the strongest pixel. Raises ValueError for other `bits`, or a motion without modes or with values not finite.
+    the strongest pixel. ``more`` joins the header.
+    Raises ValueError for other `bits`, or a motion without modes or with values not finite.
     """
     if bits not in (8, 16):
         raise ValueError(f"motion is stored with 8 or 16 bits, got {bits}")
@@ -63,6 +72,7 @@ def encode_motion(volume: SpectralVolume, bits: int = 8, max_side: int = CANVAS_
         "fps": volume.fps,
         "frames": volume.num_frames,
         "error": error,
+        **(more or {}),
     }
     text = json.dumps(header).encode()
     text += b" " * (-(len(MAGIC) + 4 + len(text)) % 4)
@@ -78,6 +88,8 @@ def decode_motion(data: bytes) -> tuple[ModalModel, dict[str, Any]]:
     top = 2 ** (header["bits"] - 1) - 1
     shape = (len(header["frequencies"]), header["height"], header["width"], 4)
     payload = data[12 + length :]
+    if "layers" in header:
+        payload = payload[: math.prod(shape) * header["bits"] // 8]
     if len(payload) * 8 != math.prod(shape) * header["bits"]:
         raise ValueError("the motion file is cut short: encode it again")
     integers = np.frombuffer(payload, dtype="<i1" if header["bits"] == 8 else "<i2").reshape(shape)
@@ -120,6 +132,77 @@ def inline_modules(folder: Path) -> str:
     return "\n".join(parts)
 
 
+def encode_canvas(photo: Tensor, volume: SpectralVolume, bits: int = 8, max_side: int = CANVAS_SIDE) -> bytes:
+    """All that moves a photo (3, H, W) on the canvas: `encode_motion`, and behind it the photo's layers if it has any.
+
+    The layers are of the photo at `LAYERS_SIDE`: per vertex of the objects' mesh int16 x, y over 8192 and uint16 x, y
+    over 65535 (fractions of the sides: its place, and where its motion is) and its segment as uint16; for each cell of
+    the motion uint16 x, y where the plate's motion is; triangles as three uint16, far to near; the plate as JPEG; and a
+    PNG with how much of a pixel is an object's in red, its segment in green.
+    """
+    layers = take_apart(_at_most(photo, LAYERS_SIDE), volume)
+    height, width = layers.labels.shape
+    step = max(3, round(max(height, width) / CANVAS_CELLS))
+    mesh = object_mesh(layers.segments, layers.labels, layers.alpha, step)
+    if not len(mesh.triangles) or len(mesh.vertices.places) >= 2**16:
+        return encode_motion(volume, bits, max_side)
+    ground = _ground_sources(layers.segments)
+    behind, mask = _jpeg(layers.plate, 88), _mask(layers)
+    counts = {
+        "vertices": len(mesh.vertices.places),
+        "triangles": len(mesh.triangles),
+        "columns": ground.shape[1],
+        "rows": ground.shape[0],
+        "behind": len(behind),
+        "mask": len(mask),
+    }
+    # Pixel centres at integers here, edges at 0 and 1 there.
+    places = (mesh.vertices.places + 0.5) / np.array([width, height], np.float32)
+    parts = [
+        np.round(places * 8192).astype("<i2").tobytes(),
+        np.round(mesh.vertices.sources * 65535).astype("<u2").tobytes(),
+        mesh.vertices.owners.astype("<u2").tobytes(),
+        np.round(ground * 65535).astype("<u2").tobytes(),
+        mesh.triangles.astype("<u2").tobytes(),
+        behind,
+        mask,
+    ]
+    return b"".join([encode_motion(volume, bits, max_side, {"layers": counts}), *parts])
+
+
+def _ground_sources(segments: Segments) -> np.ndarray:
+    """(h, w, 2) x and y, in fractions, where the plate's motion in each cell is."""
+    height, width = segments.labels.shape
+    own = (segments.labels == 0) & segments.sure
+    rows, columns = nearest_cells(own if own.any() else np.ones_like(own))
+    return np.stack([(columns + 0.5) / width, (rows + 0.5) / height], -1)
+
+
+def _mask(layers: Layers) -> bytes:
+    """The objects' alpha and segments as a PNG."""
+    pixels = np.zeros((*layers.labels.shape, 3), np.uint8)
+    pixels[..., 0] = np.round(layers.alpha * 255)
+    pixels[..., 1] = np.minimum(layers.labels, 255)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _jpeg(picture: np.ndarray, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray((picture * 255).round().astype(np.uint8)).save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()
+
+
+def _at_most(photo: Tensor, side: int) -> Tensor:
+    """A photo (3, H, W) reduced to at most ``side`` pixels a side."""
+    longer = max(photo.shape[1:])
+    if longer <= side:
+        return photo
+    size = [max(1, round(length * side / longer)) for length in photo.shape[1:]]
+    return F.interpolate(photo[None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
 def encode_photo(photo: Tensor, max_side: int = 1024, quality: int = 88) -> bytes:
     """A photo (3, H, W) in [0, 1] as JPEG bytes, reduced to `max_side`."""
     pixels = (photo.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
@@ -150,6 +233,6 @@ def export_page(photo: Tensor, volume: SpectralVolume, title: str = "A photo to 
         "SCRIPT": inline_modules(folder),
         "SHADERS": json.dumps(shaders).replace("<", "\\u003c"),
         "PHOTO": "data:image/jpeg;base64," + base64.b64encode(encode_photo(photo)).decode(),
-        "MOTION": base64.b64encode(encode_motion(volume if smoothed else handled(volume, photo))).decode(),
+        "MOTION": base64.b64encode(encode_canvas(photo, volume if smoothed else handled(volume, photo))).decode(),
     }
     return re.sub(r"%%(\w+)%%", lambda match: fields[match.group(1)], page)

@@ -3,6 +3,7 @@
 import { Controls, Recorder } from "./controls.js";
 import { Simulation } from "./dynamics.js";
 import { Gestures, readyPush } from "./gestures.js";
+import { openLayers } from "./layers.js";
 import { addSway, decodeMotion } from "./motion.js";
 import { Renderer } from "./renderer.js";
 
@@ -105,6 +106,7 @@ export class PokeCanvas {
       image.src = photo;
       const [buffer] = await Promise.all([motion instanceof ArrayBuffer ? motion : fetchBuffer(motion), image.decode()]);
       const decoded = decodeMotion(buffer);
+      if (this.renderer) decoded.opened = await openLayers(decoded.layers);
       if (generation !== this.generation) return false;
       this.show(image, decoded);
       return true;
@@ -125,7 +127,7 @@ export class PokeCanvas {
     this.say("");
   }
 
-  show(image, { model, scales, header }) {
+  show(image, { model, scales, header, opened = null }) {
     this.header = header;
     this.model = model;
     this.re = new Float64Array(model.count);
@@ -146,7 +148,7 @@ export class PokeCanvas {
       return;
     }
     this.renderer.setPhoto(image, LONG_SIDE);
-    this.renderer.setMotion({ model, scales });
+    this.renderer.setMotion({ model, scales }, opened);
     this.root.querySelector(".gid-poke-controls").hidden = false;
     this.controls.showMotion(model, scales);
     this.controls.apply();

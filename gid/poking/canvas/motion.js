@@ -1,11 +1,12 @@
 // Reads the canvas's motion file (gid/poking/page.py: encode_motion) into mode shapes, and plays it as recorded.
 
+import { decodeLayers } from "./layers.js";
 import { ModalModel } from "./modes.js";
 
 const MAGIC = "GIDPOKE1";
 
 /**
- * ArrayBuffer -> {model, scales, header}. The shapes are floats; scales are each mode's largest magnitude.
+ * ArrayBuffer -> {model, scales, header, layers}; layers is null where the photo has none. The shapes are floats; scales are each mode's largest magnitude.
  * Throws an Error with a message for the visitor when the file is something else, cut short or damaged.
  */
 export function decodeMotion(buffer) {
@@ -17,8 +18,11 @@ export function decodeMotion(buffer) {
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(12, 12 + length)));
   const { width, height, bits, frequencies, scales } = header;
   const count = frequencies.length * width * height * 4;
-  const payload = buffer.slice(12 + length);
+  const end = 12 + length + (count * bits) / 8;
+  const payload = buffer.slice(12 + length, end);
   if (payload.byteLength !== (count * bits) / 8) throw new Error("The motion file is cut short.");
+  if (!header.layers && end !== buffer.byteLength) throw new Error("The motion file is damaged.");
+  const layers = decodeLayers(buffer, header, end);
   const integers = bits === 8 ? new Int8Array(payload) : new Int16Array(payload);
   const top = 2 ** (bits - 1) - 1;
   const shapes = new Float32Array(count);
@@ -27,7 +31,7 @@ export function decodeMotion(buffer) {
     const factor = scales[j] / top;
     for (let o = j * layer; o < (j + 1) * layer; o++) shapes[o] = integers[o] * factor;
   }
-  return { model: new ModalModel({ ...header, shapes }), scales, header };
+  return { model: new ModalModel({ ...header, shapes }), scales, header, layers };
 }
 
 /**

@@ -1,5 +1,6 @@
 // WebGL2 in two passes: sum the modes into a small floating point picture, then draw the photo as a mesh that reads it.
 
+import { groundMesh } from "./layers.js";
 import { DISPLACEMENT_LIMIT, ELASTIC_KNEE } from "./modes.js";
 
 export const SHADERS = ["accumulate.vert", "accumulate.frag", "warp.vert", "warp.frag"];
@@ -59,6 +60,7 @@ export class Renderer {
     this.scaled = new Float32Array(MAX_MODES * 2);
     this.photo = null;
     this.motion = null;
+    this.layers = null;
     this.restore();
   }
 
@@ -71,10 +73,11 @@ export class Renderer {
     this.photoTexture = null;
     this.modes = null;
     this.target = null;
-    this.indexBuffer = null;
     this.framebuffer = null;
+    this.meshes = {};
+    this.pictures = null;
     if (this.photo) this.setPhoto(this.photo);
-    if (this.motion) this.setMotion(this.motion);
+    if (this.motion) this.setMotion(this.motion, this.layers);
   }
 
   /** image: a decoded HTMLImageElement or ImageBitmap. The canvas takes its size, up to `longSide`. */
@@ -97,31 +100,65 @@ export class Renderer {
   }
 
   makeMesh() {
-    const { gl, canvas } = this;
-    const scale = MESH_LONG_SIDE / Math.max(canvas.width, canvas.height);
-    this.grid = [canvas.width, canvas.height].map((side) => Math.max(2, Math.round(side * scale)));
-    const [columns, rows] = this.grid;
-    const indices = new Uint16Array((columns - 1) * (rows - 1) * 6);
-    let n = 0;
-    for (let y = 0; y + 1 < rows; y++) {
-      for (let x = 0; x + 1 < columns; x++) {
-        const a = y * columns + x;
-        for (const index of [a, a + columns, a + 1, a + 1, a + columns, a + columns + 1]) indices[n++] = index;
-      }
+    const scale = MESH_LONG_SIDE / Math.max(this.canvas.width, this.canvas.height);
+    this.grid = [this.canvas.width, this.canvas.height].map((side) => Math.max(2, Math.round(side * scale)));
+    this.setMesh("ground", groundMesh(...this.grid, this.layers));
+  }
+
+  /** mesh: {places, sources, owners, triangles} of layers.js, or null. */
+  setMesh(name, mesh) {
+    const { gl } = this;
+    const old = this.meshes[name];
+    if (old) {
+      for (const buffer of old.buffers) gl.deleteBuffer(buffer);
+      gl.deleteVertexArray(old.array);
     }
-    if (this.indexBuffer) gl.deleteBuffer(this.indexBuffer);
-    this.indexBuffer = gl.createBuffer();
-    this.indexCount = n;
-    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.indexBuffer);
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, indices, gl.STATIC_DRAW);
+    delete this.meshes[name];
+    if (!mesh) return;
+    const array = gl.createVertexArray();
+    gl.bindVertexArray(array);
+    const buffers = [["aPlace", mesh.places, 2], ["aSource", mesh.sources, 2], ["aOwner", mesh.owners, 1]].map(
+      ([attribute, data, size]) => {
+        const buffer = gl.createBuffer();
+        gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
+        gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
+        const location = gl.getAttribLocation(this.warp.program, attribute);
+        gl.enableVertexAttribArray(location);
+        gl.vertexAttribPointer(location, size, gl.FLOAT, false, 0, 0);
+        return buffer;
+      },
+    );
+    const indices = gl.createBuffer();
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, indices);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, mesh.triangles, gl.STATIC_DRAW);
+    gl.bindVertexArray(null);
+    this.meshes[name] = { array, buffers: [...buffers, indices], count: mesh.triangles.length };
+  }
+
+  /** layers: what openLayers() of layers.js gives, or null: the photo is then drawn as one. */
+  setLayers(layers) {
+    const { gl } = this;
+    this.layers = layers;
+    for (const old of this.pictures ?? []) gl.deleteTexture(old);
+    this.pictures = null;
+    this.setMesh("front", layers);
+    if (layers) {
+      this.pictures = [layers.behind, layers.mask].map((image) => {
+        const made = texture(gl, gl.TEXTURE_2D, gl.LINEAR);
+        gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, image);
+        return made;
+      });
+    }
+    if (this.photo) this.makeMesh();
   }
 
   /** motion: {model, scales} of motion.js. Throws when it has more modes than the shader takes. */
-  setMotion(motion) {
+  setMotion(motion, layers = null) {
     const { gl } = this;
     const { model, scales } = motion;
     if (model.count > MAX_MODES) throw new Error(`The motion has ${model.count} modes; ${MAX_MODES} can be drawn.`);
     this.motion = motion;
+    this.setLayers(layers);
     const { width, height, count, pixels } = model;
     const data = new Float32Array((count + 1) * pixels * 4);
     for (let j = 0; j < count; j++) {
@@ -169,21 +206,39 @@ export class Renderer {
     ({ program, uniforms } = this.warp);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, canvas.width, canvas.height);
-    gl.enable(gl.DEPTH_TEST);
-    gl.depthFunc(gl.LEQUAL);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.useProgram(program);
-    gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, this.target);
-    gl.uniform1i(uniforms.uDisplacement, 0);
-    gl.activeTexture(gl.TEXTURE1);
-    gl.bindTexture(gl.TEXTURE_2D, this.photoTexture);
-    gl.uniform1i(uniforms.uPhoto, 1);
-    gl.uniform2i(uniforms.uGrid, ...this.grid);
+    const textures = { uDisplacement: this.target, uPhoto: this.photoTexture };
+    [textures.uBehind, textures.uMask] = this.pictures ?? [this.photoTexture, this.photoTexture];
+    Object.entries(textures).forEach(([name, value], unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, value);
+      gl.uniform1i(uniforms[name], unit);
+    });
     gl.uniform2f(uniforms.uAspect, ...model.aspect);
     gl.uniform1f(uniforms.uTint, tint);
-    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.indexBuffer);
-    gl.drawElements(gl.TRIANGLES, this.indexCount, gl.UNSIGNED_SHORT, 0);
+    // At rest the photo itself is shown: what is made up behind objects has no part in it.
+    const layered = this.layers !== null && this.scaled.subarray(0, 2 * model.count).some((value) => value !== 0);
+    gl.enable(gl.DEPTH_TEST);
+    gl.depthFunc(gl.LEQUAL);
+    gl.uniform1i(uniforms.uPart, layered ? 1 : 0);
+    this.drawMesh("ground");
+    if (!layered) return;
+    gl.disable(gl.DEPTH_TEST);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    gl.uniform1i(uniforms.uPart, 2);
+    this.drawMesh("front");
+    gl.disable(gl.BLEND);
+  }
+
+  drawMesh(name) {
+    const { gl } = this;
+    const mesh = this.meshes[name];
+    if (!mesh) return;
+    gl.bindVertexArray(mesh.array);
+    gl.drawElements(gl.TRIANGLES, mesh.count, gl.UNSIGNED_INT, 0);
+    gl.bindVertexArray(null);
   }
 
   /** What pass 1 left: Float32Array [row][column][dx, dy, envelope, overlay], fractions of the long side. */
