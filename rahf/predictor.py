@@ -18,6 +18,7 @@ from foundation.folders import Failure, Item, Summary, walk
 from foundation.pictures import KEPT_SIDE, SUFFIXES, PictureSource, load_photo
 from rahf.data.prompt_tables import assign_prompts
 from rahf.feedback import Feedback, WordFeedback
+from rahf.limits import LIMITS
 from rahf.model.config import HEATMAPS, SCORES, WORDS
 from rahf.model.loading import resolve_weights
 from rahf.model.precision import resolve_precision
@@ -262,8 +263,7 @@ class _Fuser(dict):
 
 def check_batch_size(batch_size: int) -> None:
     """Raises ValueError for a batch of none."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1, 8 is a good start")
+    LIMITS["batch_size"].check("batch_size", batch_size)
 
 
 def _at_size(heatmap: Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -11,13 +11,14 @@ import torch
 import typer
 
 from foundation.commands.errors import user_errors
-from foundation.commands.options import LazyGroup, Names
+from foundation.commands.options import LazyGroup, Names, limited
 from rahf.cli.options import Device, Half, Precision, Weights
 from rahf.cli.pictures import evaluate_pictures, picture_features, plant_faults, train_pictures
 from rahf.cli.push import push
 from rahf.cli.stages import evaluate, pack, sprites
 from rahf.cli.warps import evaluate_warps
 from rahf.data.prompt_tables import read_prompts
+from rahf.limits import LIMITS
 
 
 class Commands(LazyGroup):
@@ -79,7 +80,7 @@ def analyze(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for JSON, heatmaps and a report.")] = None,
     scores_only: Annotated[bool, typer.Option(help="Only the four scores.")] = False,
     report: Annotated[bool, typer.Option(help="For a folder: a report picture of each image too.")] = False,
-    batch_size: Annotated[int, typer.Option(help="For a folder: images at once.")] = 8,
+    batch_size: Annotated[int, limited("For a folder: images at once", LIMITS["batch_size"])] = 8,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
@@ -171,7 +172,7 @@ def rank(
     weights: Weights = "embedded",
     by: Annotated[str, typer.Option(help="Weights of the scores, as in plausibility=2,overall=1.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
+    batch_size: Annotated[int, limited("Images at once", LIMITS["batch_size"])] = 8,
     device: Device = "auto",
 ) -> None:
     """Rank the images of a folder, best first, with reasons.

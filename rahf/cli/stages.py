@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from foundation.commands.options import limited
 from foundation.files import check_folder, replacing, write_text
 from rahf.cli.options import Device, Half
 from rahf.data.samples import SampleSource
+from rahf.limits import LIMITS
 from rahf.model.loading import weights_folder
 from rahf.training.sources import SampleChoice, open_samples
 
@@ -25,7 +27,7 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="Folder of the records' images.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Table of the records' prompts.")] = None,
     word_threshold: Annotated[float | None, typer.Option(help="Instead of the one that the weights name.")] = None,
-    batch_size: int = 8,
+    batch_size: Annotated[int, limited("Samples at once", LIMITS["batch_size"])] = 8,
     sheet: Annotated[int, typer.Option(help="Samples on the sheet.")] = 6,
     device: Device = "auto",
 ) -> None:

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from foundation.commands.options import limited
 from foundation.files import check_folder, replacing, write_text
 from rahf.cli.options import Device, Weights
 from rahf.data.prompt_tables import read_prompts
+from rahf.limits import LIMITS
 
 
 def evaluate_warps(
@@ -16,9 +18,9 @@ def evaluate_warps(
     weights: Weights = "embedded",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for table, JSON and sheet.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts by file name, where they are known.")] = None,
-    severity: Annotated[float, typer.Option(help="Strength of the warps, above 0, at most 1.")] = 0.8,
+    severity: Annotated[float, limited("Strength of the warps", LIMITS["severity"])] = 0.8,
     seed: int = 0,
-    batch_size: int = 4,
+    batch_size: Annotated[int, limited("Pictures at once", LIMITS["batch_size"])] = 4,
     device: Device = "auto",
 ) -> None:
     """Plant a warp into every picture of a folder.

@@ -21,6 +21,7 @@ from rahf.data.faults import is_visible, plant_warp
 from rahf.data.prompt_tables import assign_prompts
 from rahf.evaluation.metrics import Estimate, auc_judd, mean_estimate
 from rahf.evaluation.report import to_json
+from rahf.limits import LIMITS
 from rahf.predictor import Predictor
 from rahf.prompts import encode_prompts
 from rahf.sheets import overlay
@@ -88,10 +89,9 @@ def find_warps(
     """Plant a warp into every picture below `folder` and predict its implausibility, with and without the warp.
 
     Pictures that cannot be read or in which no warp can be seen are left out and logged. Raises ValueError for a
-    severity outside (0, 1], a folder without pictures, or when none is left.
+    severity out of its limits, a folder without pictures, or when none is left.
     """
-    if not 0 < severity <= 1:
-        raise ValueError(f"severity is {severity}; it must lie above 0 and be at most 1")
+    LIMITS["severity"].check("severity", severity)
     items = find_items(folder, SUFFIXES)
     prompt_by_file = assign_prompts((item.file for item in items), prompts or {})
     found: list[Found] = []
