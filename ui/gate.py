@@ -28,7 +28,7 @@ VALUES = 5000  # in one request
 MAX_JSON = 24 * 2**20  # bytes of a request that is no upload; about 18 MB of pictures as base64 text
 MAX_UPLOAD = 256 * 2**20  # bytes of one upload, however many files it has
 UPLOADS_AT_ONCE = 16
-SESSIONS = 512  # visits that are remembered; one takes about half a megabyte
+SESSIONS = 256  # visits that are remembered, a call of an endpoint is one, too; each takes about half a megabyte
 
 # Routes of gradio that nothing of this page uses: they write or read files, run programs, or tell of other visitors.
 CLOSED = re.compile(

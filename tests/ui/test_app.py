@@ -176,6 +176,14 @@ def test_the_same_request_is_answered_from_the_cache(service: AnimationService, 
     assert Path(str(second)).stat().st_mtime_ns == changed
 
 
+def test_equal_options_share_a_motion_file_however_they_are_written(service: AnimationService, picture: Path) -> None:
+    whole, point = MotionOptions(steps=1, guidance=1), MotionOptions(steps=1, guidance=1.0)
+    assert whole == point
+    paths = [service.motion_file(picture, options) for options in (whole, point)]
+    assert paths[0] == paths[1]
+    assert paths[0].is_file()
+
+
 def test_the_cache_is_bounded_and_cleans_up(service: AnimationService, picture: Path) -> None:
     for frames in (4, 5, 6, 7):
         list(service.animate(str(picture), MotionOptions(steps=1), RenderOptions(frames=frames)))

@@ -149,10 +149,11 @@ class AnimationService:
     def motion_file(self, source: Source, options: MotionOptions) -> Path:
         """Write the remembered motion as a motion file and return its path."""
         photo = open_photo(source)
-        key, volume = self.key(photo, options), self.motion(photo, options)
-        path = self.folder / f"motion-{_short(key)}-seed{options.seed}.safetensors"
-        if self._motion_files.get(key) is None:
-            volume.save(path, torch.float16)
+        key = self.key(photo, options)
+        path = self._motion_files.get(key)
+        if path is None:
+            path = self.folder / f"motion-{_short(key)}-seed{options.seed}.safetensors"
+            self.motion(photo, options).save(path, torch.float16)
             self._motion_files.put(key, path)
         return path
 

@@ -12,6 +12,10 @@
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes) for (const node of addedNodes) found(node).forEach(quiet);
   }).observe(document.body, { childList: true, subtree: true });
+  // The page's own code sets its videos up again when they get something to play.
+  for (const event of ["loadstart", "loadedmetadata"]) {
+    document.addEventListener(event, ({ target }) => target instanceof HTMLVideoElement && quiet(target), true);
+  }
 
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
   const held = new WeakMap(); // video -> the source that was held once; pressing play is the second time
