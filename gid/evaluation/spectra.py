@@ -52,7 +52,7 @@ def spectra_table(pairs: Sequence[Pair]) -> list[str]:
     if len(scenes) < 2:
         raise ValueError(f"{len(scenes)} scene given; distances between scenes need two")
     left = held_out(clips)
-    mean = torch.stack([clips[name] for name in clips if name not in left]).mean(0)
+    training = [clips[name] for name in clips if name not in left]
     rows: list[tuple[str, Distance]] = [
         ("another start frame of the clip", _mean(starts.values())),
         ("the left half of its picture from the right half", _mean(halves.values())),
@@ -65,7 +65,10 @@ def spectra_table(pairs: Sequence[Pair]) -> list[str]:
         ]
     others = [between(clips[a], clips[b]) for a in clips for b in clips if a < b and scene_of(a) != scene_of(b)]
     rows.append(("any other scene, mean", _mean(others)))
-    rows.append(("left-out clips from the mean of the training clips", _mean(distance(mean, clips[n]) for n in left)))
+    if training and left:
+        mean = torch.stack(training).mean(0)
+        apart = _mean(distance(mean, clips[name]) for name in left)
+        rows.append(("left-out clips from the mean of the training clips", apart))
     lines = ["| a clip's spectrum from | dB a band | after the best factor |", "|---|---:|---:|"]
     return lines + [f"| {name} | {whole:.1f} | {shape:.1f} |" for name, (whole, shape) in rows]
 

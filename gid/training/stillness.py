@@ -102,6 +102,7 @@ def train_stillness(config: StillnessTrainingConfig) -> Path:
         scores[asked] = features[asked] @ part + offset
     report = measured(model.factor(scores), scores, moves, weights)
     logger.info("on pictures left out: %s", report)
+    config.out.mkdir(parents=True, exist_ok=True)
     with replacing_files(config.out / "stillness") as partial:
         model.save_pretrained(partial)
     write_text(config.out / "report.json", json.dumps(report, indent=1) + "\n")
