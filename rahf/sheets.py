@@ -36,7 +36,7 @@ def report(image: PictureSource, feedback: Feedback) -> Image.Image:
     shown += [(name, overlay(pixels, feedback.heatmaps[name])) for name in HEATMAPS if name in feedback.heatmaps]
     width = MARGIN + len(shown) * (PANEL + MARGIN)
     lines = _lay_out(feedback, max(width, PANEL * 2) - 2 * MARGIN)
-    notes = _notes(feedback)
+    notes = _notes(feedback, max(width, PANEL * 2) - 2 * MARGIN)
     tallest = max(_fit(panel).height for _, panel in shown)
     bars_top = MARGIN + LINE + tallest + MARGIN
     words_top = bars_top + LINE * len(feedback.scores) + MARGIN
@@ -79,15 +79,32 @@ def save_heatmap(path: Path, heatmap: np.ndarray) -> None:
     Image.fromarray((np.clip(heatmap, 0, 1) * 255).round().astype(np.uint8)).save(path)
 
 
-def _notes(feedback: Feedback) -> list[str]:
-    """What has to be said below the words."""
+def _notes(feedback: Feedback, width: int) -> list[str]:
+    """What has to be said below the words, in lines; a list of words takes no more than `width` pixels."""
     notes = ["weights for non-commercial use only"] if feedback.noncommercial else []
+    unknown = list(dict.fromkeys(word.text for word in feedback.not_judged()))
+    if unknown:
+        notes.append(_listed("not judged: ", unknown, width))
     unseen = missing(feedback.prompt)
     if unseen:
         notes.append(
             f"U+{ord(unseen[0]):04X} and the like: no font here shows these letters; install Noto Sans, for one"
         )
     return notes
+
+
+def _listed(start: str, words: Sequence[str], width: int) -> str:
+    """As many of the words as fit into `width` pixels, and how many more there are."""
+    kept = 0
+    while kept < len(words):
+        more = len(words) - kept - 1
+        line = start + ", ".join(words[: kept + 1]) + (f" and {more} more" if more else "")
+        if len(line) > MOST_LETTERS or length(line) > width:
+            break
+        kept += 1
+    rest = len(words) - kept
+    said = start + ", ".join(words[:kept])
+    return said + (f" and {rest} more" if kept and rest else f"{rest} words" if rest else "")
 
 
 def _fit(panel: np.ndarray) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw
 from foundation.lettering import draw, in_reading_order, length, missing, shown
 from rahf.feedback import Feedback, WordFeedback
 from rahf.prompt_words import prompt_words
-from rahf.sheets import LINE, MOST_LINES, report
+from rahf.sheets import LINE, MOST_LINES, _listed, report
 
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "\U000f0000"  # for private use: no font has it
@@ -34,6 +35,22 @@ def test_what_no_font_covers_is_a_number_and_said() -> None:
     plain = report(np.zeros((30, 40, 3), np.uint8), feedback("a cat"))
     noted = report(np.zeros((30, 40, 3), np.uint8), feedback(f"a {NOWHERE}"))
     assert noted.height == plain.height + LINE
+
+
+def test_words_that_are_not_judged_are_listed_below_the_words() -> None:
+    picture = np.zeros((30, 40, 3), np.uint8)
+    known = feedback("a zorbly cat")
+    words = tuple(replace(word, judged=word.text != "zorbly") for word in known.words)
+    judged = tuple(replace(word, judged=True) for word in words)
+    plain, noted = (report(picture, replace(known, words=row)) for row in (judged, words))
+    assert noted.height == plain.height + LINE
+    many = tuple(WordFeedback(f"word{n}", n, n + 1, 0.0, judged=False) for n in range(10))
+    assert _listed("not judged: ", [word.text for word in many], 10_000).endswith("word8, word9")
+    short = _listed("not judged: ", [word.text for word in many], 250)
+    assert length(short) <= 250
+    kept = short.count("word")
+    assert 0 < kept < 10
+    assert short.endswith(f"and {10 - kept} more")
 
 
 def test_spaces_and_signs_of_direction_are_not_drawn() -> None:

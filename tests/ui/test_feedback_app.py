@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.rahf.conftest import TINY
 from tests.tiny import photo, tiny_pipeline
 from ui.animate.service import AnimationService
 from ui.feedback.results import Thresholds, behind_best, reasons_of
-from ui.feedback.service import FeedbackService, Memory, Shown, predict_seconds
+from ui.feedback.service import PEOPLE, FeedbackService, Memory, Shown, predict_seconds
 
 PATIENT = {"timeout": 300}  # seconds; a machine under load is slow, not broken
 PROMPT = "a red apple, and two cats"
@@ -362,13 +363,34 @@ def test_what_is_on_the_page_is_recalled_whichever_weights_found_it(
 def test_the_note_says_what_the_weights_have_seen_and_on_what_terms() -> None:
     embedded = FeedbackService(tiny_predictor(), "embedded").note
     assert "other words are not judged" in embedded
-    assert "Midjourney" in embedded
+    assert "knows 199 nouns (1,185 words), 12 colours, counts to six, plain relations" in embedded
+    assert "People: trained on 143 labelled pictures" in embedded
     assert "non-commercial" not in embedded
     terms = {"weights_license": "CC BY-NC 4.0", "weights_source": "a release"}
     public = FeedbackService(tiny_predictor(**terms), "converted").note
     assert public.startswith("Feedback by the converted weights (a release).")
     assert "non-commercial use only (CC BY-NC 4.0)" in public
     assert "composed" not in public
+
+
+def test_the_note_under_a_result_says_who_judged(predictor: Predictor, pictures: list[Path]) -> None:
+    service = FeedbackService(predictor, "embedded")
+    plain = [service.examine(str(path), PROMPT) for path in pictures]
+    assert service.note_on(plain) == service.note  # these weights have one judge only
+    real = [replace(one, feedback=replace(one.feedback, judged_as="picture")) for one in plain]
+    scene = replace(plain[0], feedback=replace(plain[0].feedback, judged_as="composed scene"))
+    assert "Judged as a real picture. On real pictures the judge knows 199 nouns" in service.note_on(real)
+    assert "Judged as a composed scene" not in service.note_on(real)
+    assert "199 nouns" not in service.note_on([scene])
+    mixed = service.note_on([scene, *real[1:]])
+    assert "judged by two judges" in mixed
+    assert "2 of 3: Judged as a real picture." in mixed
+    assert "1 of 3: Judged as a composed scene" in mixed
+
+
+def test_the_number_of_pictures_of_people_is_that_of_the_weights_card() -> None:
+    card = Path(__file__).resolve().parents[2] / "weights.md"
+    assert f"{PEOPLE} anatomy-labelled generated pictures" in card.read_text(encoding="utf-8")
 
 
 def test_half_a_surrogate_pair_in_a_prompt_harms_nobody(predictor: Predictor, pictures: list[Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ PIXELS = """(name) => {
     [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]];
 }"""
 EVIL = 'a <img src=x onerror="window.hacked=1"> "red" & `cat` ${alert(1)} {{props}}'
+PARTLY = "🦄🦄 a zorbly red cat"  # letters that JavaScript counts twice, before a word that nobody knows
 HEBREW = "שתי ציפורים red bird על העץ"
 
 
@@ -60,7 +61,7 @@ def known_feedback(prompt: str = EVIL, height: int = HEIGHT, width: int = WIDTH)
 
 
 def view_item(folder: Path, key: str, **changes: Any) -> ViewItem:
-    feedback = known_feedback(changes.pop("prompt", EVIL))
+    feedback = replace(known_feedback(changes.pop("prompt", EVIL)), **changes.pop("feedback", {}))
     (folder / key).mkdir()
     picture, maps = write_files(np.asarray(photo(WIDTH, HEIGHT)), feedback, folder / key)
     return ViewItem(key, f"{key}.png", picture, maps, feedback, **changes)
@@ -72,10 +73,16 @@ def view(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vie
     folder = tmp_path_factory.mktemp("view")
     single = view_item(folder, "single", reasons=("not shown: <b>red</b>",))
     hebrew = view_item(folder, "hebrew", prompt=HEBREW)
+    spans = split_words(PARTLY)
+    words = [WordFeedback(w.text, w.start, w.end, 0.0, judged=w.text != "zorbly") for w in spans]
+    words[-1] = replace(words[-1], probability=0.9)
+    doubts = {"words": tuple(words), "intervals": {"plausibility": (0.1, 0.6)}, "unsure": ("alignment",)}
+    partly = view_item(folder, "partly", prompt=PARTLY, feedback=doubts)
     pair = [view_item(folder, name, place=place, value=0.5) for place, name in enumerate(("a", "b"), start=1)]
     with gr.Blocks() as demo:
         one = FeedbackView([single], layout="one", elem_id="one")
         FeedbackView([hebrew], layout="one", elem_id="hebrew")
+        FeedbackView([partly], layout="one", elem_id="partly")
         many = FeedbackView(pair, layout="many", elem_id="many")
         gr.Button("Clear").click(lambda: None, None, one)
         gr.Button("Fill").click(lambda: [single], None, one)
@@ -84,7 +91,7 @@ def view(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vie
         server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, allowed_paths=[str(folder)], run_history=False
     )
     seen = open_page(browser, ViewVisit, url)
-    for name in ("one", "hebrew", "many"):
+    for name in ("one", "hebrew", "partly", "many"):
         seen.page.locator(f"#{name} .rahf-ready").wait_for()
         seen.page.locator(f"#{name} summary").click()  # the sliders
     yield seen
@@ -216,6 +223,41 @@ def test_words_can_be_read_with_the_keyboard_and_pinned(shown: ViewVisit) -> Non
     page.keyboard.press("Escape")
     words.nth(2).blur()
     assert "Point at a word" in told.inner_text()
+
+
+def test_a_word_that_is_not_judged_says_so(shown: ViewVisit) -> None:
+    page = shown.page
+    unknown = page.locator("#partly .rahf-prompt .rahf-unjudged")
+    assert unknown.all_inner_texts() == ["zorbly"]
+    assert unknown.get_attribute("title") == "not judged: not in the vocabulary"
+    assert unknown.get_attribute("aria-label") == "zorbly: not judged: not in the vocabulary"
+    assert "dotted" in unknown.evaluate("(word) => getComputedStyle(word).textDecoration")
+    unknown.hover()
+    assert page.locator("#partly .rahf-told").inner_text() == "“zorbly”: not judged: not in the vocabulary"
+    shown.slide("Word threshold", 0.01, "#partly")  # not even then is it one that is not shown
+    assert page.locator("#partly .rahf-prompt .rahf-missed").all_inner_texts() == ["cat"]
+    assert page.locator("#partly .rahf-prompt").inner_text() == PARTLY
+    assert page.locator("#one .rahf-prompt .rahf-unjudged").count() == 0
+    legend = page.locator("#partly .rahf-kinds")
+    assert legend.inner_text() == "Words: shown, not shown, not judged"
+    shown.slide("Word threshold", 0.5, "#partly")
+
+
+def test_intervals_are_drawn_and_doubt_is_said(shown: ViewVisit) -> None:
+    meters = shown.page.locator("#partly").get_by_role("meter")
+    said = [meters.nth(n).get_attribute("aria-valuetext") for n in range(4)]
+    assert said == ["0.25, 90% interval 0.10 to 0.60", "0.50, unsure", "0.75", "1.00"]
+    ranges = shown.page.locator("#partly .rahf-range")
+    assert [ranges.nth(n).is_visible() for n in range(4)] == [True, False, False, False]
+    ends = ranges.first.evaluate(
+        """(range) => {
+          const bar = range.parentElement.getBoundingClientRect(), box = range.getBoundingClientRect();
+          return [(box.left - bar.left) / bar.width, (box.right - bar.left) / bar.width];
+        }"""
+    )
+    assert ends == pytest.approx([0.1, 0.6], abs=0.01)
+    doubts = shown.page.locator("#partly .rahf-unsure")
+    assert [doubts.nth(n).is_visible() for n in range(4)] == [False, True, False, False]
 
 
 def test_words_from_right_to_left_keep_their_order(shown: ViewVisit) -> None:

@@ -52,9 +52,9 @@ class Results:
         }
 
 
-def note_of(service: FeedbackService) -> str:
-    """The quiet line under a result."""
-    return f'<p class="quiet">{html.escape(service.note)}</p>'
+def note_of(service: FeedbackService, found: Sequence[Examined] = ()) -> str:
+    """The quiet line under a result; without one, what the weights know."""
+    return f'<p class="quiet">{html.escape(service.note_on(found))}</p>'
 
 
 class OneEvents:
@@ -73,8 +73,16 @@ class OneEvents:
             service, results, prompt = self._choice.current(), self._results, values.text("prompt", text)
             found = service.examine(source, prompt, show)
             shown = [Shown("", found.key, source, prompt)]
-            yield {results.view: [found.item(thresholds)], results.shown: shown, results.note: note_of(service)}
+            yield {
+                results.view: [found.item(thresholds)],
+                results.shown: shown,
+                results.note: note_of(service, [found]),
+            }
             yield results.files(service, [found], found.to_dict(thresholds))
+
+    def clear(self) -> dict[Any, Any]:
+        """Another picture: what was said of the last one disappears."""
+        return {**self._results.cleared(), self._results.note: note_of(self._choice.current())}
 
     def tell_again(self, event: gr.EventData, shown: Sequence[Shown]) -> Updates:
         """The sliders have moved: the same feedback, with reasons that fit them."""
@@ -111,7 +119,7 @@ class ManyEvents:
             found = service.examine_all(paths, prompt, show)
             shown = [Shown(Path(path).name, one.key, path, prompt) for path, one in zip(paths, found, strict=True)]
             yield from self._ranked(shown, found, thresholds, counts)
-            yield {self._results.note: note_of(service)}
+            yield {self._results.note: note_of(service, found)}
 
     def rank_again(self, shown: Sequence[Shown], thresholds: Thresholds, *counts: float) -> Updates:
         """Other weights or thresholds need no model: the feedback is remembered."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rahf.feedback import Feedback, rank
+from rahf.pictures.vocabulary import COLOURS, COUNTS, read_concepts
 from rahf.predictor import Predictor
 from rahf.prompts import check_prompt
 from rahf.sheets import contact_sheet, report, save_heatmap
@@ -36,12 +37,28 @@ REMEDY = (
     "Set RAHF_WEIGHTS to `embedded`, to a folder made by `rahf train` or `rahf convert`, or to owner/repo[@revision] "
     "on the Hub, and start the app again."
 )
-COMPOSED = (
-    "On real pictures they know 199 kinds of things by 1,185 words, 12 colours and counts to six; other words "
-    "are not judged. Of people's bodies they have seen 143 labelled pictures; how sound animals and things are drawn "
-    "they judge hardly better than chance. Composed scenes of clip art have a model of their own."
-)
+PEOPLE = 143  # labelled pictures of people in the judge's training, see weights.md; the weights do not hold the number
+SCENES = "Composed scenes of clip art have a model of their own."
+JUDGED = {
+    "picture": "Judged as a real picture. {knows}",
+    "composed scene": (
+        "Judged as a composed scene of clip art, by a model that has seen nothing else; it judges every word and gives "
+        "no intervals."
+    ),
+}
 NONCOMMERCIAL = "These weights are for non-commercial use only"
+
+
+def knowledge() -> str:
+    """What the judge of real pictures knows, counted from its vocabulary."""
+    concepts = read_concepts()
+    words = sum(len(concept.words) for concept in concepts)
+    most = max(COUNTS, key=lambda word: COUNTS[word])
+    return (
+        f"On real pictures the judge knows {len(concepts)} nouns ({words:,} words), {len(COLOURS)} colours, counts to "
+        f"{most}, plain relations; other words are not judged. People: trained on {PEOPLE} labelled pictures; how "
+        "sound animals and things are drawn it judges hardly better than chance."
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,21 @@ class FeedbackService:
         origin = f" ({config.weights_source})" if config.weights_source and self.weights != "embedded" else ""
         said = [f"Feedback by the {self.weights} weights{origin}."]
         if self.weights == "embedded":
-            said.append(COMPOSED)
+            said += [knowledge(), SCENES]
+        return " ".join([*said, self.notice]).strip()
+
+    def note_on(self, found: Sequence[Examined]) -> str:
+        """The note under a result: by which judge its pictures were judged, and what that one knows."""
+        kinds = [kind for kind in JUDGED if any(one.feedback.judged_as == kind for one in found)]
+        if not kinds:  # weights without a judge of real pictures
+            return self.note
+        said = [f"Feedback by the {self.weights} weights."]
+        if len(kinds) > 1:
+            said.append("The pictures were judged by two judges, whose scores are not of one scale.")
+        count = {kind: sum(one.feedback.judged_as == kind for one in found) for kind in kinds}
+        for kind in kinds:
+            before = f"{count[kind]} of {len(found)}: " if len(kinds) > 1 else ""
+            said.append(before + JUDGED[kind].format(knows=knowledge()))
         return " ".join([*said, self.notice]).strip()
 
     @property

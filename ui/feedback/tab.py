@@ -82,7 +82,7 @@ def _one(choice: Choice[FeedbackService]) -> None:
     prompt.submit(events.run, inputs, outputs, **shared)
     results.view.settle(events.tell_again, results.shown, outputs, **AGAIN)
     # Not `change`: an example changes the picture too, and its result may already be there.
-    picture.input(results.cleared, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
+    picture.input(events.clear, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
     with shelf:
         rows = [[row["files"][0], row["prompt"], row["planted"][0]] for row in _known_faults("one")]
         _examples(rows, inputs[:2], inputs, events.run, results)

@@ -43,14 +43,21 @@ import(new URL("view.js", base)).then(({ FeedbackView: View }) => {
 
 
 class ItemData(GradioModel):
-    """What the browser gets for one picture. key: changes with anything but place, value and reasons."""
+    """What the browser gets for one picture.
+
+    key: changes with anything but place, value and reasons. unjudged: which segments, by their place in the list, are
+    words that the model does not know; the other segments without a probability stand between words.
+    """
 
     key: str
     title: str
     picture: FileData
     maps: dict[str, FileData]
     scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    unsure: list[str]
     segments: list[tuple[str, float | None]]
+    unjudged: list[int]
     reasons: list[str]
     place: int | None
     value: float | None
@@ -94,11 +101,28 @@ class ViewItem:
             picture=FileData(path=str(self.picture)),
             maps={name: FileData(path=str(path)) for name, path in self.maps.items()},
             scores=self.feedback.scores,
+            intervals=self.feedback.intervals,
+            unsure=list(self.feedback.unsure),
             segments=self.feedback.segments(),
+            unjudged=unjudged(self.feedback),
             reasons=list(self.reasons),
             place=self.place,
             value=self.value,
         )
+
+
+def unjudged(feedback: Feedback) -> list[int]:
+    """Which of the segments are words that the model does not know.
+
+    Not their places in the prompt: JavaScript counts some letters twice.
+    """
+    starts = {word.start for word in feedback.not_judged()}
+    found, place = [], 0
+    for index, (text, _) in enumerate(feedback.segments()):
+        if place in starts:
+            found.append(index)
+        place += len(text)
+    return found
 
 
 def write_files(pixels: np.ndarray, feedback: Feedback, folder: Path) -> tuple[Path, dict[str, Path]]:

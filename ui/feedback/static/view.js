@@ -3,7 +3,7 @@
 import { make } from "./dom.js";
 import { MEANINGS, STOPS, TITLES, gradient } from "./heatmap.js";
 import { Stage } from "./stage.js";
-import { Words } from "./words.js";
+import { KINDS, Words } from "./words.js";
 
 const SCORES = {
   plausibility: "nothing in it is broken",
@@ -11,7 +11,7 @@ const SCORES = {
   aesthetics: "it looks good",
   overall: "taken together",
 };
-const SCALE = "0 is worst, 1 is best; the ticks are the five steps of the raters' scale.";
+const SCALE = "0 is worst, 1 is best; the ticks are the five steps of the raters' scale, a thin line over a bar is its 90% interval.";
 
 /** One picture with everything that is said about it. */
 class Item {
@@ -33,8 +33,12 @@ class Item {
   bar(name, meaning) {
     const fill = make("span", { class: "rahf-fill" });
     const meter = make("span", { class: "rahf-meter", role: "meter", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": 0, "aria-valuetext": "not known yet" }, fill);
-    const value = make("span", { class: "rahf-value" }, "–");
-    this.bars[name] = { fill, meter, value };
+    const range = make("span", { class: "rahf-range", hidden: true });
+    meter.append(range);
+    const number = make("span", {}, "–");
+    const unsure = make("small", { class: "rahf-unsure", hidden: true }, "unsure");
+    const value = make("span", { class: "rahf-value" }, number, unsure);
+    this.bars[name] = { fill, meter, range, number, unsure };
     const label = make("span", { class: "rahf-label", title: meaning }, name);
     if (this.mode === "one") label.append(make("small", {}, meaning));
     return make("div", { class: "rahf-score" }, label, meter, value);
@@ -46,15 +50,29 @@ class Item {
     this.stage.image.alt = data.title || "The picture";
     this.title.replaceChildren(...this.heading(data));
     this.element.classList.toggle("rahf-best", data.place === 1);
-    for (const [name, bar] of Object.entries(this.bars)) {
-      const value = data.scores[name];
-      bar.fill.style.width = `${100 * value}%`;
-      bar.meter.setAttribute("aria-valuenow", value.toFixed(2));
-      bar.meter.setAttribute("aria-valuetext", value.toFixed(2));
-      bar.value.textContent = value.toFixed(2);
-    }
-    if (loaded) this.words.show(data.segments, settings.words);
+    for (const name of Object.keys(this.bars)) this.score(name, data);
+    if (loaded) this.words.show(data.segments, settings.words, data.unjudged);
     this.reasons.replaceChildren(...data.reasons.map((reason) => make("li", { dir: "auto" }, reason)));
+  }
+
+  /** One bar, with the interval where there is one, and in words where the model says that it does not know. */
+  score(name, { scores, intervals = {}, unsure = [] }) {
+    const { fill, meter, range, number, unsure: doubt } = this.bars[name];
+    const value = scores[name].toFixed(2);
+    const ends = intervals[name] ?? null;
+    const doubtful = unsure.includes(name);
+    const between = ends ? `90% interval ${ends[0].toFixed(2)} to ${ends[1].toFixed(2)}` : "";
+    fill.style.width = `${100 * scores[name]}%`;
+    range.hidden = !ends;
+    if (ends) {
+      range.style.left = `${100 * ends[0]}%`;
+      range.style.width = `${100 * (ends[1] - ends[0])}%`;
+    }
+    meter.title = between;
+    meter.setAttribute("aria-valuenow", value);
+    meter.setAttribute("aria-valuetext", [value, between, doubtful ? "unsure" : ""].filter(Boolean).join(", "));
+    number.textContent = value;
+    doubt.hidden = !doubtful;
   }
 
   heading(data) {
@@ -122,6 +140,8 @@ export class FeedbackView {
       this.colours[name] = make("span", { class: "rahf-colours", role: "img", "aria-label": `Colours of ${name}, from 0 on the left to 1 on the right` });
       place.append(make("span", { class: "rahf-name" }, `${TITLES[name]}: ${MEANINGS[name]}`), make("span", {}, "0"), this.colours[name], make("span", {}, "1"));
     }
+    const kinds = KINDS.map(([name, looks]) => make("span", { class: looks }, name));
+    place.append(make("p", { class: "rahf-kinds" }, "Words: ", kinds[0], ", ", kinds[1], ", ", kinds[2]));
   }
 
   apply() {
@@ -161,8 +181,8 @@ export class FeedbackView {
   }
 
   /**
-   * page: {items: [{key, title, picture, maps, scores, segments, reasons, place, value}], threshold, words, usual}, the
-   * last three as in PageData; a later call wins.
+   * page: {items: [{key, title, picture, maps, scores, intervals, unsure, segments, unjudged, reasons, place, value}],
+   * threshold, words, usual}, as in PageData; a later call wins.
    */
   async load(page) {
     const generation = ++this.generation;

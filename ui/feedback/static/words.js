@@ -2,7 +2,15 @@
 
 import { make, percent } from "./dom.js";
 
+const UNKNOWN = "not judged: not in the vocabulary";
 const HINT = "Point at a word, or reach the words with Tab and the arrow keys.";
+
+/** What the three kinds of words look like: name and classes. */
+export const KINDS = [
+  ["shown", "rahf-word"],
+  ["not shown", "rahf-word rahf-missed rahf-sure"],
+  ["not judged", "rahf-word rahf-unjudged"],
+];
 
 export class Words {
   /** Builds its own element, `this.element`. hint: said while no word is chosen. */
@@ -21,26 +29,32 @@ export class Words {
     this.prompt.addEventListener("keydown", (event) => this.key(event));
   }
 
-  /** segments: [text, probability or null], which joined are the prompt. */
-  show(segments, threshold) {
+  /**
+   * segments: [text, probability or null], which joined are the prompt. unjudged: which of those without a probability
+   * are words that the model does not know.
+   */
+  show(segments, threshold, unjudged = []) {
+    const unknown = new Set(unjudged);
     this.words = [];
     this.pinned = null;
     this.prompt.replaceChildren();
-    for (const [text, probability] of segments) {
-      if (probability === null) {
+    for (const [place, [text, probability]] of segments.entries()) {
+      const judged = !unknown.has(place);
+      if (judged && probability === null) {
         this.prompt.append(text);
         continue;
       }
       // Spans stay inline, so that words of both writing directions keep their order.
       const word = make("span", {
-        class: "rahf-word",
+        class: judged ? "rahf-word" : "rahf-word rahf-unjudged",
+        title: judged ? null : UNKNOWN,
         role: "button",
         tabindex: this.words.length ? -1 : 0,
         "aria-pressed": "false",
-        style: `--chance: ${Math.round(100 * probability)}%`,
+        style: judged ? `--chance: ${Math.round(100 * probability)}%` : null,
       });
       word.textContent = text;
-      word.rahf = { text, probability };
+      word.rahf = { text, probability: judged ? probability : null };
       this.words.push(word);
       this.prompt.append(word);
     }
@@ -52,6 +66,10 @@ export class Words {
   mark(threshold) {
     for (const word of this.words) {
       const { text, probability } = word.rahf;
+      if (probability === null) {
+        word.setAttribute("aria-label", `${text}: ${UNKNOWN}`);
+        continue;
+      }
       const missed = probability >= threshold;
       word.classList.toggle("rahf-missed", missed);
       word.setAttribute("aria-label", `${text}: ${percent(probability)} not shown${missed ? ", marked" : ""}`);
@@ -69,7 +87,9 @@ export class Words {
     }
     const quoted = make("bdi");
     quoted.textContent = word.rahf.text;
-    this.told.replaceChildren("“", quoted, `”: ${percent(word.rahf.probability)} likely not shown in the picture`);
+    const { probability } = word.rahf;
+    const said = probability === null ? UNKNOWN : `${percent(probability)} likely not shown in the picture`;
+    this.told.replaceChildren("“", quoted, `”: ${said}`);
   }
 
   pin(word) {
