@@ -8,12 +8,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(wildcard foundation gid rahf ui tools app.py)
 export GRADIO_ANALYTICS_ENABLED := False
 
-.PHONY: demo test lint types pytest js space space-check clean
+.PHONY: demo test test-fast lint types pytest js space space-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
 
 test: lint types pytest js
+
+# What needs no browser, no server and no training: the rest in under two minutes.
+test-fast: lint types
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

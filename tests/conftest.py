@@ -11,6 +11,23 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+# Files whose tests start browsers, servers, several processes or trainings; `make test-fast` leaves them out.
+SLOW = {
+    *("test_app.py", "test_feedback_app.py", "test_mcp.py", "test_offline.py", "test_zerogpu.py", "test_space.py"),
+    *("test_uploads.py", "test_api_types.py", "test_video_colours.py", "test_pictures_colour.py"),
+    *("test_folders.py", "test_hub_killed.py", "test_hub_push.py", "test_hub_faults.py", "test_app_fallback.py"),
+    *("test_weights_menu.py", "test_responses.py", "test_files.py", "test_threads.py", "test_pictures_refused.py"),
+    *("test_judge.py", "test_recognition.py", "test_training.py", "test_motion_map.py", "test_renderer_training.py"),
+    *("test_triton.py", "test_cpu_frames.py", "test_distribution_metrics.py", "test_flow.py"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by the file it stands in."""
+    for item in items:
+        if item.path.name in SLOW or item.path.stem.endswith("_browser"):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def app_url() -> Iterator[str]:
