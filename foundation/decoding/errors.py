@@ -38,7 +38,8 @@ class PictureError(ValueError):
 
 def damaged(name: str, reason: object) -> PictureError:
     """The sentence for data that end too early or make no sense."""
-    return PictureError(f"{name} is damaged or cut short ({reason}); save or download it again")
+    told = " ".join(str(reason).split())  # some libraries end it with a line break
+    return PictureError(f"{name} is damaged or cut short ({told[:200]}); save or download it again")
 
 
 def unreadable(name: str, kind: str = "") -> PictureError:
