@@ -17,7 +17,8 @@ from .errors import MAX_PIXELS, PictureError, check_size, damaged, unreadable
 # Bytes; real pictures are far below, and these decoders slow, or fond of copies.
 _MOST_BYTES = {"WebP": 50_000_000, "AVIF": 32_000_000, "HEIF": 32_000_000}
 _WEBP_PIXELS = 25_000_000
-_ISOBMFF_PIXELS = {"AVIF": 32_000_000, "HEIF": 50_000_000}
+_AVIF_PIXELS, _HEIF_PIXELS = 32_000_000, 50_000_000
+_RICH_PIXELS = 24_000_000  # of the two, with more than 8 bits, full colour resolution, or transparency
 _MOST_DECODED = 400_000_000
 _RLE_PIXELS = _RLE_BYTES = 4_000_000
 _GIF_EXTRAS = 100_000
@@ -38,6 +39,7 @@ _OTHERS = (
     (b"PK\x03\x04", "an archive"),
     (b"\x1a\x45\xdf\xa3", "a video"),
 )
+_NAMES = {"HEIF": "HEIC", "WEBP": "WebP"}  # as people know them
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
@@ -229,14 +231,25 @@ def _bmp(data: bytes, name: str) -> Container:
 def _isobmff(data: bytes, name: str) -> Container:
     kind = "AVIF" if _brands(data) & _AVIF_BRANDS else "HEIF"
     _check_bytes(name, data, kind)
+    head = data[:1_000_000]
     # Colours by code numbers; a colour profile, if there is one too, comes first.
-    at = data[:1_000_000].find(b"colrnclx")
-    codes = struct.unpack_from(">HH", data, at + 8) if at >= 0 else None
+    at = head.find(b"colrnclx")
+    codes = struct.unpack_from(">HH", head, at + 8) if at >= 0 else None
     if codes is not None and codes[1] in (1, 6, 14, 15):
         codes = (codes[0], 13)  # browsers read video's transfer as that of sRGB in these files
-    # A HEIF's decoder turns it upright by the file's own transformations; what EXIF says is not to be done again.
     reading = Reading(Colours(codes=codes))
-    return Container(kind, data, 0, _ISOBMFF_PIXELS[kind], reading, exif_by_decoder=kind == "AVIF")
+    if kind == "AVIF":
+        rich = any(setup[2:3] and (setup[2] & 0x40 or setup[2] & 0x0C != 0x0C) for setup in _boxes(head, b"av1C"))
+        return Container(kind, data, 0, _RICH_PIXELS if rich else _AVIF_PIXELS, reading, exif_by_decoder=True)
+    # Its decoder turns it upright by the file's own transformations; what EXIF says is not to be done again.
+    deep = any(setup[18:19] and (setup[16] & 3 == 3 or (setup[17] | setup[18]) & 7) for setup in _boxes(head, b"hvcC"))
+    rich = deep or b":auxid:1" in head or b"auxiliary:alpha" in head
+    return Container(kind, data, 0, _RICH_PIXELS if rich else _HEIF_PIXELS, reading)
+
+
+def _boxes(head: bytes, kind: bytes) -> list[bytes]:
+    """The beginnings of all boxes of a kind."""
+    return [content[:24] for content in head.split(kind)[1:]]
 
 
 def _brands(data: bytes) -> set[bytes]:
@@ -246,6 +259,7 @@ def _brands(data: bytes) -> set[bytes]:
 
 def _check_bytes(name: str, data: bytes, kind: str) -> None:
     most = _MOST_BYTES[kind]
+    kind = _NAMES.get(kind, kind)
     if len(data) > most:
         raise PictureError(
             f"{name} has {len(data) / 1e6:.1f} MB; the limit for {kind} is {most // 10**6} MB. Save it as JPEG"
@@ -256,6 +270,6 @@ def check_pixels(name: str, pixels: int, most: int, kind: str) -> None:
     """Raise PictureError for more pixels than a format is decoded with."""
     if pixels > most:
         raise PictureError(
-            f"{name} has {pixels / 1e6:.1f} megapixels; the limit for {kind} is {most / 1e6:.0f}. "
+            f"{name} has {pixels / 1e6:.1f} megapixels; the limit for {_NAMES.get(kind, kind)} is {most / 1e6:.0f}. "
             "Make it smaller, or save it as JPEG"
         )

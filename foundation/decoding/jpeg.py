@@ -84,14 +84,14 @@ def read_header(data: bytes, name: str) -> Header:
         raise ValueError("its pixels come before their size")
     kept.append(memoryview(data)[start:])
     height, width, components = struct.unpack_from(">HHB", frame, 1)
-    scans = data.count(b"\xff\xda", start)
+    buffered = kind == 0xC2 or content[0] < components
     joined = b"".join(profile[number] for number in sorted(profile))
     return Header(
         width=width,
         height=height,
         coefficients=_coefficients(frame, width, height, components),
-        buffered=kind == 0xC2 or content[0] < components,
-        scans=scans,
+        buffered=buffered,
+        scans=data.count(b"\xff\xda", start) if buffered else 1,
         exif=exif,
         profile=joined if 0 < len(joined) <= _LARGEST_PROFILE else None,
         stripped=b"".join(kept),

@@ -53,10 +53,8 @@ def open_image(container: Container, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name} has over 100 megapixels; make it smaller first") from error
     except DAMAGE as error:
-        kind = container.format.replace("HEIF", "HEIC")
-        raise PictureError(
-            f"{name} is damaged, or a {kind} of an unknown kind; save it again as JPEG or PNG"
-        ) from error
+        kind = f"{container.format.replace('HEIF', 'HEIC')} of an unknown kind"
+        raise PictureError(f"{name} is damaged, or {kind}; save it again as JPEG or PNG") from error
     check_size(name, *image.size)
     check_pixels(name, image.width * image.height, container.most_pixels, container.format)
     return image
@@ -119,9 +117,8 @@ def pixels_of_array(array: NDArray[Any], target: tuple[int, int]) -> Pixels:
         values = values[..., :3] * alpha + (1 - alpha)
     if target != (values.shape[1], values.shape[0]):
         channels = (Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(values, -1, 0))
-        values = np.stack([np.asarray(_resized(channel, target, 0, channel.height)) for channel in channels], -1).clip(
-            0, 1
-        )
+        small = [np.asarray(_resized(channel, target, 0, channel.height)) for channel in channels]
+        values = np.stack(small, -1).clip(0, 1)
     return _finished(values)
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+CASES = Path(__file__).parents[3] / "shared" / "data" / "cases"
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="no folder of failing cases beside the repository")
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 SRGB_CORNERS = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -187,3 +192,25 @@ def srgb_light(values: np.ndarray) -> np.ndarray:
 def same_white(light: np.ndarray, corners: tuple[float, ...]) -> np.ndarray:
     """Linear RGB (..., 3) of corners with the white D65 -> linear sRGB."""
     return light @ (np.linalg.inv(primaries_matrix(SRGB_CORNERS)) @ primaries_matrix(corners)).T
+
+
+def headers(width: int, height: int) -> dict[str, bytes]:
+    """Files that say a size in their first bytes and have nothing to show for it."""
+    vp8x = b"VP8X" + struct.pack("<II", 10, 0) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    vp8l = b"VP8L" + struct.pack("<IBI", 5, 0x2F, (width - 1) | (height - 1) << 14) + bytes(20)
+    vp8 = b"VP8 " + struct.pack("<I", 10) + bytes(3) + b"\x9d\x01\x2a" + struct.pack("<HH", width, height) + bytes(20)
+    gif = (
+        b"GIF89a" + struct.pack("<HHBBB", 100, 100, 0, 0, 0) + b"," + struct.pack("<HHHHBB", 0, 0, width, height, 0, 8)
+    )
+    frame = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width) + b"\3\1\x22\0\2\x11\1\3\x11\1"
+    scan = b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0"
+    bmp = b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, width, -height, 1, 24, 0, 0, 0, 0, 0, 0)
+    files = {
+        "PNG": png(np.zeros((1, 1, 3), np.uint8), size=(width, height)),
+        "GIF": gif,
+        "JPEG": b"\xff\xd8" + frame + scan,
+        "BMP": bmp,
+        "TIFF": tiff(b"", width, height, {258: (3, (8, 8, 8)), 262: (3, (2,)), 277: (3, (3,))}),
+        **{f"WebP {name}": b"RIFF\0\0\0\0WEBP" + content for name, content in (("x", vp8x), ("l", vp8l), ("", vp8))},
+    }
+    return files
