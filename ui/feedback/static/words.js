@@ -7,9 +7,9 @@ const HINT = "Point at a word, or reach the words with Tab and the arrow keys.";
 
 /** What the three kinds of words look like: name and classes. */
 export const KINDS = [
-  ["shown", "rahf-word"],
-  ["not shown", "rahf-word rahf-missed rahf-sure"],
-  ["not judged", "rahf-word rahf-unjudged"],
+  ["shown", "rahf-sample"],
+  ["not shown", "rahf-sample rahf-missed rahf-sure"],
+  ["not judged", "rahf-sample rahf-unjudged"],
 ];
 
 export class Words {
