@@ -20,9 +20,9 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from foundation.pictures import load_photo
 from gid.motion.normalization import from_isotropic
 from gid.motion.spectrum import SpectralVolume
-from gid.photo import load_photo
 
 MAX_STEPS = 1000
 MAX_GUIDANCE = 20.0
