@@ -120,9 +120,7 @@ def test_mistakes_are_explained(visit: Visit) -> None:
     page.get_by_text("Give 2 to 12 pictures").first.wait_for()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="once waited in vain for its new order on a crowded machine; cause not found yet"
-)
+@pytest.mark.xfail(strict=False, reason="has waited in vain for its new order on a crowded machine; cause unknown")
 def test_several_pictures_are_ranked_and_ranked_again(visit: Visit, service: FeedbackService, tmp_path: Path) -> None:
     page = visit.page
     page.get_by_role("tab", name="Compare pictures").click()
