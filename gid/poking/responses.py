@@ -84,8 +84,8 @@ def render_response(
     volume = volume.to("cpu")
     pulled = _reduced(volume if smoothed else handled(volume, photo))
     moved = response.displacements(pulled)
-    layers = layers_of(photo, pulled)
     lengths = torch.hypot(moved[:, 0] * width, moved[:, 1] * height)
+    layers = layers_of(photo, pulled, float(lengths.max()))
     parts = (moved[start : start + CHUNK].to(photo.device) for start in range(0, len(moved), CHUNK))
     return render_displacements(photo, parts, renderer, lengths.mean(dim=0), lengths.amax(dim=0), layers)
 

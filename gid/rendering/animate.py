@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -21,6 +22,8 @@ from gid.rendering.renderer import Renderer
 # Largest displacement of a pixel, in pixels of the video: below the first it stands still, above the second it moves
 # freely. Flow noise and leaks of the model lie below; held still, they cannot shimmer.
 DEAD_ZONE = (0.12, 0.4)
+# Share of the photo's longer side from which on objects are drawn over a completed background (`studies/layers.md`).
+FAR = 0.045
 
 
 def animate(
@@ -75,12 +78,23 @@ def _animate(photo: Tensor, volume: SpectralVolume, basis: Tensor, renderer: Ren
     mean, largest = motion_range(coefficients, basis, photo.shape[1:])
     rows = (basis[start : start + chunk] for start in range(0, len(basis), chunk))
     displacements = (evaluate(part, coefficients) for part in rows)
-    layers = layers_of(photo, volume)
+    layers = layers_of(photo, volume, float(largest.max()))
     yield from render_displacements(photo, displacements, renderer, mean, largest, layers)
 
 
-def layers_of(photo: Tensor, volume: SpectralVolume) -> Layers | None:
-    """The layers of a photo (3, H, W), where they can be drawn: by compiled loops, from a motion coarser than it."""
+def layers_of(photo: Tensor, volume: SpectralVolume, reach: float = math.inf) -> Layers | None:
+    """The layers of a photo (3, H, W), where they help and can be drawn.
+
+    That is where something moves further than `FAR`, by compiled loops, from a motion coarser than the photo. For less,
+    the photo drawn as one is finer: its parts need not be things.
+
+    Args:
+        photo: (3, H, W) in [0, 1].
+        volume: all motion that will be drawn comes from it.
+        reach: pixels that anything will move at most.
+    """
+    if reach < FAR * max(photo.shape[1:]):
+        return None
     if photo.device.type != "cpu" or not compiled_rendering():
         return None
     if not _is_coarse(volume.coefficients.shape[2:], photo.shape[1:]):

@@ -24,8 +24,11 @@ LEAST = 0.12  # and by this share of the photo's strongest motion
 SLOPE = 0.08  # of neighbours, below which there is no edge however much the cells around them differ
 NEARER = 1.25  # a segment lies over another if it moves this many times as much
 BORDER = 0.35  # and this share of its border is with such
+LONE = 6.0  # times what is typical around it, for a lone peak
 SMALL = 3  # cells about a lone peak
 FREE = 0.65  # and this share with ground
+LARGE = 40  # cells, or a lone peak
+ROUGH = 0.07  # mean difference of neighbouring cells inside an object, at most: its mesh is smooth
 SOFT = 2  # cells over which a border of motion is soft
 ALIKE = 0.1  # a cell near a border moves with its segment if it differs by less than this share
 MOST = 200  # segments that are drawn apart
@@ -54,7 +57,8 @@ def find_segments(coefficients: Tensor, width: int, height: int) -> Segments:
         empty = np.zeros(amplitude.shape, np.int32)
         return Segments(empty, np.zeros(1, np.float32), np.ones(amplitude.shape, bool))
     regions = _regions(*_contrasts(shapes, amplitude))
-    labels, strength = _ordered(*_kept(regions, amplitude), amplitude)
+    kept, sure = _kept(regions, amplitude)
+    labels, strength = _ordered(kept, sure, amplitude, _roughness(kept, sure, shapes, amplitude))
     return Segments(labels[0], strength, _own(*labels, shapes))
 
 
@@ -191,11 +195,22 @@ def _peaks(amplitude: Floats) -> NDArray[np.bool_]:
     least = LEAST * float(np.quantile(amplitude, 0.99))
     highest = maximum_filter(amplitude, 2 * SMALL + 1, mode="nearest")
     typical = median_filter(amplitude, 4 * SMALL + 1, mode="nearest")
-    return np.asarray((amplitude == highest) & (amplitude > least) & (amplitude > 2 * typical))
+    return np.asarray((amplitude == highest) & (amplitude > least) & (amplitude > LONE * typical))
+
+
+def _roughness(labels: Labels, sure: NDArray[np.bool_], shapes: Floats, amplitude: Floats) -> Floats:
+    """(S,) mean difference of neighbouring cells inside each segment, as a share of their motion; 1 for lone cells."""
+    total, count = np.zeros(int(labels.max()) + 1), np.zeros(int(labels.max()) + 1)
+    for one, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        inside = (labels[one] == labels[other]) & sure[one] & sure[other]
+        difference = _relative(shapes[one], shapes[other], amplitude[one], amplitude[other], 0.0)
+        total += np.bincount(labels[one][inside], difference[inside], len(total))
+        count += np.bincount(labels[one][inside], minlength=len(count))
+    return np.where(count > 0, total / np.maximum(count, 1), 1.0)
 
 
 def _ordered(
-    labels: Labels, sure: NDArray[np.bool_], amplitude: Floats
+    labels: Labels, sure: NDArray[np.bool_], amplitude: Floats, rough: Floats
 ) -> tuple[tuple[Labels, NDArray[np.bool_]], Floats]:
     """Ground becomes 0; the others are numbered from the farthest to the nearest."""
     means = _means(labels[sure], amplitude[sure])[1]
@@ -211,7 +226,11 @@ def _ordered(
     for (one, other), length in zip(*_borders(labels), strict=True):
         free[one] += length * (not over[other])
         free[other] += length * (not over[one])
-    over &= free > FREE * np.maximum(whole, 1)
+    # Small parts of something dense, and what is not one thing, are better left to the finer drawing of the ground.
+    peaks = np.zeros(len(means), bool)
+    peaks[np.unique(labels[_peaks(amplitude)])] = True
+    whole_things = (np.bincount(labels.ravel()) >= LARGE) & (rough < ROUGH) & (free > FREE * np.maximum(whole, 1))
+    over &= whole_things | peaks
     order = np.argsort(means[over], kind="stable")
     numbers = np.zeros(len(means), np.int32)
     numbers[np.flatnonzero(over)[order]] = np.arange(1, over.sum() + 1)

@@ -156,7 +156,7 @@ def test_against_brute_force(renderer: Renderer) -> None:
 
 def test_still_pixels_and_rest_are_the_photo_exactly(renderer: Renderer) -> None:
     photo, volume = disc("checked"), motion()
-    frames = torch.cat(list(animate(photo, volume, renderer, num_frames=12, strength=2)))
+    frames = torch.cat(list(animate(photo, volume, renderer, num_frames=12, strength=4)))
     assert torch.equal(frames[0], photo)
     far = torch.from_numpy(~inside(grow=20))
     assert torch.equal(frames[..., far], photo[..., far].expand(len(frames), -1, -1))
@@ -180,6 +180,12 @@ def test_what_touches_the_edge_goes_on_beyond_it(renderer: Renderer) -> None:
     length = field[0, 0] * 96
     frame = next(render_displacements(photo, [field], renderer, length, length, layers_of(photo, volume)))[0]
     assert float(frame[0, 20:44, :30].min()) > 0.75
+
+
+def test_layers_are_for_what_moves_far() -> None:
+    photo, volume = disc(), motion()
+    assert layers_of(photo, volume, reach=0.04 * WIDTH) is None
+    assert layers_of(photo, volume, reach=0.05 * WIDTH) is not None
 
 
 def test_soft_mask_leans_on_the_picture() -> None:
