@@ -16,3 +16,12 @@ TRAINING: dict[str, Limit] = {
     "count": Limit(1),
     "photograph_share": LIMITS["photograph_share"],
 }
+IMPROVE: dict[str, Limit] = {
+    "steps": Limit(1, 250, "30 is a good start."),
+    "guidance": Limit(0, 30, "3 to 8 is usual; up to 1 the prompt alone is followed."),
+    "strength": Limit(0, 1, "1 draws anew, 0.7 keeps the rough shape of what was there.", above=True),
+    "side": Limit(64, 2048, "Leave it out for the side that the generator was made for."),
+    "padding": Limit(0, 1024, "32 is usual; leave it out for the whole picture around the mask."),
+    "count": Limit(1, 64, "4 is a good start."),
+    "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
+}
