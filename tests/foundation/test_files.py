@@ -310,7 +310,8 @@ def test_many_writers_at_once(tmp_path: Path) -> None:
 def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     program = (
         "import signal, sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        # A shell's background jobs ignore the one, what `nohup` starts the other.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "from foundation.files import replacing, replacing_files\n"
         "with replacing_files(sys.argv[2] + '/out') as folder, replacing(sys.argv[2] + '/a.txt') as file:\n"
         "    (folder / 'half').write_text('half'); file.write_text('half'); time.sleep(60)\n"
