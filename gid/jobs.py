@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from foundation.files import check_writable
-from foundation.pictures import load_photo, to_uint8
+from foundation.pictures import Photo, load_photo, to_uint8
 from foundation.video import frame_name, write_video
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
@@ -53,11 +53,12 @@ def prepare_rendering(pipeline: GIDPipeline) -> None:
 
 
 def predict_motion(
-    pipeline: GIDPipeline, source: str | Path | Tensor, options: MotionOptions, progress: Progress | None = None
+    pipeline: GIDPipeline, source: str | Path | Photo | Tensor, options: MotionOptions, progress: Progress | None = None
 ) -> SpectralVolume:
     """Predict the spectral volume of a photo; ``progress(step, total)`` is called after each step.
 
-    ``source`` is a file, or the photo (3, H, W) in [0, 1] with a longer side of at most ``MOTION_SIDE``.
+    ``source`` is a file, a photo that was read, or its pixels (3, H, W) in [0, 1] with a longer side of at most
+    ``MOTION_SIDE``.
 
     Raises:
         ValueError: if the file is not a usable photo.

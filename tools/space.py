@@ -40,6 +40,7 @@ PARTS = (
     "weights.md",
     "app.py",
     "requirements.txt",
+    "packages.txt",
     "foundation",
     "gid",
     "rahf",

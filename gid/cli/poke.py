@@ -12,8 +12,7 @@ from gid.cli.shared import Device, Guidance, MotionIn, Seed, Size, Steps, Weight
 from gid.limits import POKE, MotionOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from foundation.pictures import Photo
     from gid.motion.spectrum import SpectralVolume
     from gid.poking.simulation import Gesture
     from gid.rendering.renderer import Renderer
@@ -31,44 +30,40 @@ def pair(text: str, name: str) -> tuple[float, float]:
     return x, y
 
 
-def photo_size(source: Path) -> tuple[int, int]:
-    """(width, height) in pixels of the photo or clip as it is shown. Raises ValueError if it is neither."""
-    from foundation.pictures import load_photo
+def what_to_poke(source: Path) -> Photo:
+    """A photo, or a clip's first frame, read once. Raises ValueError if it is neither."""
+    from foundation.pictures import read_photo
     from gid.poking.responses import first_frame, is_clip
 
-    photo = first_frame(source) if is_clip(source) else load_photo(source)
-    return photo.shape[-1], photo.shape[-2]
+    return read_photo(first_frame(source)) if is_clip(source) else read_photo(source)
 
 
-def photo_and_motion(
-    source: Path, size: int, motion_in: Path | None, options: MotionOptions, weights: str, device: str
-) -> tuple[Tensor, SpectralVolume, Renderer | None]:
-    """What to poke: a photo with predicted motion, or a clip's first frame with measured motion.
+def motion_of(
+    source: Path, photo: Photo, motion_in: Path | None, options: MotionOptions, weights: str, device: str
+) -> tuple[SpectralVolume, Renderer | None]:
+    """Motion for what is poked: predicted, read from a file, or measured in the clip that the photo is the start of.
 
-    The third is the renderer of the pipeline that predicted, if one had to be loaded.
-    Raises ValueError for anything that cannot be read, a clip that is refused, or a motion file of another photo.
+    The second is the renderer of the pipeline that predicted, if one had to be loaded.
+    Raises ValueError for a clip that is refused, or a motion file of another photo.
     """
-    from foundation.pictures import load_photo
     from gid.cli.shared import Bar, load
     from gid.jobs import predict_motion
     from gid.motion.flow import extract
     from gid.motion.spectrum import SpectralVolume
-    from gid.poking.responses import first_frame, is_clip
+    from gid.poking.responses import is_clip
 
-    clip = is_clip(source)
-    photo = first_frame(source, size) if clip else load_photo(source, max_side=size)
     renderer = None
     if motion_in is not None:
         volume = SpectralVolume.load(motion_in)
-    elif clip:
+    elif is_clip(source):
         volume = extract(source)
     else:
         pipeline = load(weights, device)
         renderer = pipeline.renderer
         with Bar("motion") as bar:
-            volume = predict_motion(pipeline, source, options, bar)
-    volume.check_photo(photo.shape[-1], photo.shape[-2])
-    return photo, volume, renderer
+            volume = predict_motion(pipeline, photo, options, bar)
+    volume.check_photo(*photo.size)
+    return volume, renderer
 
 
 def poke(
@@ -117,17 +112,18 @@ def poke(
     if kind not in ("drag", "poke"):
         raise ValueError(f"--kind is {kind!r}; use drag or poke")
     options = MotionOptions(seed=seed, steps=steps, guidance=guidance)
+    start = what_to_poke(photo)
     gestures: tuple[Gesture, ...] = ()
     if at is not None and force is not None:
-        gestures = (gesture_at(pair(at, "at"), pair(force, "force"), photo_size(photo), kind, hold),)
+        gestures = (gesture_at(pair(at, "at"), pair(force, "force"), start.size, kind, hold),)
     wind = Wind(gust, gust_angle, seed=gust_seed) if gust else None
     knobs = Knobs(stiffness=stiffness, damping=damping, strength=strength)
     response = Response(gestures, wind, seconds, fps, knobs)
-    picture, volume, renderer = photo_and_motion(photo, size, motion_in, options, weights, device)
+    volume, renderer = motion_of(photo, start, motion_in, options, weights, device)
     if renderer is None:
         renderer = load_renderer(weights, device)
     with Bar("frames") as bar:
-        write_response(output, picture.to(renderer.device), volume, renderer, response, bar)
+        write_response(output, start.tensor(size).to(renderer.device), volume, renderer, response, bar)
     typer.echo(str(output))
 
 
@@ -153,7 +149,8 @@ def export(
     check_output(output, (".html",))
     POKE["size"].check("size", size)
     options = MotionOptions(seed=seed, steps=steps, guidance=guidance)
-    picture, volume, _ = photo_and_motion(photo, size, motion_in, options, weights, device)
-    page = export_page(picture, volume, photo.stem)
+    start = what_to_poke(photo)
+    volume, _ = motion_of(photo, start, motion_in, options, weights, device)
+    page = export_page(start.tensor(size), volume, photo.stem)
     write_text(output, page)
     typer.echo(str(output))
