@@ -25,3 +25,28 @@ IMPROVE: dict[str, Limit] = {
     "count": Limit(1, 64, "4 is a good start."),
     "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
 }
+IMPROVE |= {
+    "threshold": Limit(0, 1, "0.25 is usual.", above=True),
+    "floor": Limit(0, 1, "0.16 is usual; 0 takes whatever is highest for a fault."),
+    "dilation": Limit(0, 0.25, "0.02 of the longer side is usual."),
+    "rounds": Limit(1, 10, "3 is a good start."),
+    "gain": Limit(0, 1, "0.01 is a good start."),
+    "tolerance": Limit(0, 1, "0.05 is a good start."),
+}
+IMPROVE |= {
+    "forward": Limit(0, 10, "0.3 is a good start; 0 switches it off."),
+    "backward_steps": Limit(0, 50, "5 is a good start; 0 switches it off."),
+    "backward_rate": Limit(0, 1, "0.1 is a good start.", above=True),
+    "recurrence": Limit(1, 10, "1 is usual."),
+    "share": Limit(0, 1, "0.2 to 0.9 of the steps is usual."),
+}
+SALIENCY: dict[str, Limit] = {
+    "iterations": Limit(1, 200, "8 is a good start."),
+    "starts": Limit(1, 32, "1 takes the seed's own noise, 4 the best of four."),
+    "balance": Limit(0, 1, "0.5 weighs both alike, 0 takes the whole picture alone."),
+    "rate": Limit(0, 2, "0.2 is a good start.", above=True),
+    "momentum": Limit(0, 0.99, "0.5 is a good start."),
+    "clip": Limit(0.1, 100, "2 is a good start."),
+    "mixing": Limit(0.5, 1, "0.93 is a good start."),
+    "salient": Limit(0, 1, "0.5 is usual.", above=True),
+}

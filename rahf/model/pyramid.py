@@ -49,7 +49,8 @@ class PyramidTower(nn.Module):
 
     def tokens(self, images: Tensor, positions: Tensor) -> Tensor:
         """(B,3,H,W) in [0, 1] and the positions (1,N,width) of its patches -> (B,1+N,width)."""
-        with torch.no_grad():
+        # The early layers are not trained; who wants the gradient of the pixels gets it through them all the same.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             fine = self.trunk.early(images)[-1]
         middle, coarse = self.trunk.late(fine)
         levels = [

@@ -137,8 +137,8 @@ class Generator:
             ValueError: no prompt, a number out of range, `adjust` for a generator that has no gradient, or no memory.
         """
         setting = self._checked(prompt, count, seed, setting)
-        if adjust is not None and not self.differentiable:
-            raise self._no_gradient("guidance")
+        if adjust is not None:
+            self.need_gradient("guidance")
         made = []
         for start, size in self._parts(count):
             with memory_errors(self.name, size), torch.no_grad():
@@ -173,8 +173,8 @@ class Generator:
         setting = self._checked(prompt, count, seed, setting)
         if not self.can_inpaint:
             raise ValueError(f"{self.name} cannot fill a mask; name a generator that inpaints, or use 'embedded'")
-        if adjust is not None and not self.differentiable:
-            raise self._no_gradient("guidance")
+        if adjust is not None:
+            self.need_gradient("guidance")
         check_mask(picture, mask)
         side = setting.side or self.side
         picture, mask = picture.float().cpu(), mask.cpu()
@@ -255,6 +255,11 @@ class Generator:
         """(first, number) of the pictures that are drawn at once."""
         for start in range(0, count, self.batch):
             yield start, min(self.batch, count - start)
+
+    def need_gradient(self, what: str) -> None:
+        """Raises ValueError, which says so, for a generator that has no gradient."""
+        if not self.differentiable:
+            raise self._no_gradient(what)
 
     def _no_gradient(self, what: str) -> ValueError:
         return ValueError(

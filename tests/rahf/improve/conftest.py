@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from rahf.improve.generator import Generator, Setting, wrap
+from rahf.model.rahf import RAHF
+from rahf.predictor import Predictor
 from tests.rahf.improve.pipelines import SIDE, make, save
 
 KINDS = ("sd", "sd-inpaint", "xl", "xl-inpaint")
@@ -64,3 +66,9 @@ def mask() -> torch.Tensor:
     found = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     found[8:20, 12:24] = True
     return found
+
+
+@pytest.fixture(scope="session")
+def predictor(tiny_model: RAHF) -> Predictor:
+    """A random model of composed scenes: its scores mean nothing, but they differ from picture to picture."""
+    return Predictor(tiny_model, name="tiny")

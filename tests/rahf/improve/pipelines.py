@@ -29,7 +29,8 @@ def tokenizer() -> Any:
             pieces = [pieces[0] + pieces[1], *pieces[2:]]
             tokens.append(pieces[0])
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)), model_max_length=16)
+    pairs: list[Any] = list(dict.fromkeys(merges))
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=16)
 
 
 def text_encoder(words: int, projected: bool = False) -> Any:
