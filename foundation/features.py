@@ -12,12 +12,11 @@ multiply bfloat16 natively it was measured to be slower here, and differs by 1 %
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model
 
 from foundation.devices import resolve_device
 from foundation.quantization import unpack
-from foundation.vision import VisionConfig, VisionTransformer
 
 EMBEDDED = Path(__file__).parent / "encoder"
 # 37 x 21 tokens for a picture of 16:9, the size at which the encoder learned its positions.
@@ -85,7 +84,7 @@ class ImageEncoder(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, model: VisionTransformer) -> None:
+    def __init__(self, model: Dinov2Model) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -125,11 +124,10 @@ class ImageEncoder(nn.Module):
         pixels = pictures.to(self.mean)
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True).clamp(0, 1)
-        last = self.blocks - 1
-        states = self.model((pixels - self.mean) / self.deviation, {*layers, last})
-        normed = {layer: self.model.layernorm(state) for layer, state in states.items()}
-        maps = {layer: normed[layer][:, 1:].transpose(1, 2).unflatten(2, (rows, columns)) for layer in layers}
-        return Features(digest, maps, normed[last][:, 0])
+        output = self.model((pixels - self.mean) / self.deviation, output_hidden_states=True)
+        normed = {layer: self.model.layernorm(output.hidden_states[layer + 1]) for layer in layers}
+        maps = {layer: state[:, 1:].transpose(1, 2).unflatten(2, (rows, columns)) for layer, state in normed.items()}
+        return Features(digest, maps, output.last_hidden_state[:, 0])
 
 
 def build_encoder(folder: Path = EMBEDDED) -> ImageEncoder:
@@ -144,10 +142,8 @@ def build_encoder(folder: Path = EMBEDDED) -> ImageEncoder:
     packed: dict[str, Tensor] = {}
     for shard in shards:
         packed |= load_file(shard)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    known = {field.name for field in fields(VisionConfig)}
     with torch.device("meta"):
-        model = VisionTransformer(VisionConfig(**{name: value for name, value in config.items() if name in known}))
+        model = Dinov2Model(Dinov2Config.from_pretrained(folder))
     try:
         model.load_state_dict(unpack(packed), assign=True)
     except RuntimeError as error:

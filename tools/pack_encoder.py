@@ -23,10 +23,8 @@ from transformers import Dinov2Model
 
 from foundation.features import EMBEDDED, LAYERS, ImageEncoder, build_encoder
 from foundation.quantization import pack
-from foundation.vision import VisionTransformer
 
 SHARD = "9500KB"
-MASK = "embeddings.mask_token"  # for training only
 
 
 def at_eight_bits(name: str, tensor: Tensor) -> bool:
@@ -38,7 +36,7 @@ def at_eight_bits(name: str, tensor: Tensor) -> bool:
 def pack_encoder(source: Path, out: Path) -> None:
     """Write the shards and config.json of the encoder in `source` into `out`."""
     model = Dinov2Model.from_pretrained(source)
-    state = {name: tensor for name, tensor in model.state_dict().items() if name != MASK}
+    state = {name: tensor for name, tensor in model.state_dict().items() if name != "embeddings.mask_token"}
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.safetensors"):
         old.unlink()
@@ -65,11 +63,7 @@ def pack_encoder(source: Path, out: Path) -> None:
 @torch.no_grad()
 def differences(source: Path, out: Path, pictures: list[Path]) -> dict[int, tuple[float, float]]:
     """By block: relative L2 error of the tokens, and mean cosine, over pictures."""
-    packed = build_encoder(out)
-    model = VisionTransformer(packed.model.config)
-    state = Dinov2Model.from_pretrained(source).state_dict()
-    model.load_state_dict({name: tensor for name, tensor in state.items() if name != MASK})
-    exact = ImageEncoder(model)
+    exact, packed = ImageEncoder(Dinov2Model.from_pretrained(source)), build_encoder(out)
     rows: dict[int, list[tuple[float, float]]] = {layer: [] for layer in LAYERS}
     for path in pictures:
         picture = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None] / 255

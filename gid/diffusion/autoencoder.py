@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
-
-from foundation.networks import (
-    ConfigMixin,
-    Decoder,
-    DiagonalGaussianDistribution,
-    Encoder,
-    ModelMixin,
-    register_to_config,
-)
 
 
 @dataclass(frozen=True)
@@ -55,30 +49,6 @@ class MotionAutoencoderConfig:
         raise ValueError(f"preset {name!r} is unknown; choose 'paper' or 'small'")
 
 
-class _Coder(nn.Module):
-    """What `diffusers.AutoencoderKL` is, by its names; that class imports all others' loaders."""
-
-    def __init__(self, widths: tuple[int, ...], layers: int, latents: int, groups: int, attention: bool) -> None:
-        super().__init__()
-        shared: dict[str, Any] = {
-            "block_out_channels": widths,
-            "layers_per_block": layers,
-            "norm_num_groups": groups,
-            "mid_block_add_attention": attention,
-        }
-        self.encoder = Encoder(4, latents, down_block_types=("DownEncoderBlock2D",) * len(widths), **shared)
-        self.decoder = Decoder(latents, 4, up_block_types=("UpDecoderBlock2D",) * len(widths), **shared)
-        self.quant_conv = nn.Conv2d(2 * latents, 2 * latents, 1)
-        self.post_quant_conv = nn.Conv2d(latents, latents, 1)
-
-    def encode(self, slices: Tensor) -> DiagonalGaussianDistribution:
-        return DiagonalGaussianDistribution(self.quant_conv(self.encoder(slices)))
-
-    def decode(self, latents: Tensor) -> Tensor:
-        decoded: Tensor = self.decoder(self.post_quant_conv(latents))
-        return decoded
-
-
 class MotionAutoencoder(ModelMixin, ConfigMixin):
     """``diffusers.AutoencoderKL`` on frequency slices (N, 4, H, W) of normalized coefficients, x_re x_im y_re y_im.
 
@@ -104,15 +74,23 @@ class MotionAutoencoder(ModelMixin, ConfigMixin):
             raise ValueError(f"{len(block_out_channels)} widths given; two halvings take 3")
         if residual and latent_channels != 4:
             raise ValueError(f"{latent_channels} latent channels given; a residual autoencoder needs 4, as slices have")
-        self.vae = _Coder(
-            tuple(block_out_channels), layers_per_block, latent_channels, norm_num_groups, mid_block_add_attention
+        self.vae = AutoencoderKL(
+            in_channels=4,
+            out_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=tuple(block_out_channels),
+            layers_per_block=layers_per_block,
+            latent_channels=latent_channels,
+            norm_num_groups=norm_num_groups,
+            mid_block_add_attention=mid_block_add_attention,
         )
         if residual:
             for layer in (self.vae.encoder.conv_out, self.vae.decoder.conv_out):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
             # A near-certain posterior to begin with: unit variance would drown the block means in noise.
-            nn.init.constant_(cast("Tensor", self.vae.quant_conv.bias)[latent_channels:], -8.0)
+            nn.init.constant_(self.vae.quant_conv.bias[latent_channels:], -8.0)
 
     @classmethod
     def from_preset(cls, config: MotionAutoencoderConfig) -> MotionAutoencoder:
@@ -122,7 +100,7 @@ class MotionAutoencoder(ModelMixin, ConfigMixin):
 
     def posterior(self, slices: Tensor) -> DiagonalGaussianDistribution:
         """Slices (N, 4, H, W), sides multiples of 4 -> the distribution of their latents (N, C, H/4, W/4)."""
-        distribution = self.vae.encode(slices)
+        distribution = self.vae.encode(slices).latent_dist
         if not self.config.residual:
             return distribution
         mean = distribution.mean + F.avg_pool2d(slices, self.downsampling).to(distribution.mean.dtype)
@@ -130,7 +108,7 @@ class MotionAutoencoder(ModelMixin, ConfigMixin):
 
     def reconstruct(self, latents: Tensor) -> Tensor:
         """Latents (N, C, h, w), not whitened -> slices (N, 4, 4h, 4w)."""
-        slices = self.vae.decode(latents)
+        slices = self.vae.decode(latents).sample
         if not self.config.residual:
             return slices
         return slices + F.interpolate(latents, scale_factor=self.downsampling, mode="bilinear").to(slices.dtype)

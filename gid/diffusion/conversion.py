@@ -57,7 +57,7 @@ def convert_fltwr(
         autoencoder_source=autoencoder if _is_on_the_hub(autoencoder) else "a local folder",
     )
     with new_folder(folder) as partial:
-        pipeline.save_pretrained(partial)
+        pipeline.save_pretrained(partial, safe_serialization=True)
     logger.info("wrote %s", folder)
     return folder
 

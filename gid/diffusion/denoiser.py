@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin, UNet2DModel
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
-
-from foundation.networks import ConfigMixin, ModelMixin, UNet2DModel, register_to_config
 
 # Three blocks of the shared encoder (`foundation.features.LAYERS`), 384 channels each.
 TOKEN_CHANNELS = 1152

@@ -17,12 +17,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import VQModel
+from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel, VQModel
 from torch import Tensor
 
-from foundation.networks import SchedulerMixin, UNet2DModel
 from gid.diffusion.guidance import loop_energy
-from gid.diffusion.parts import Parts
 from gid.diffusion.sampling import GIDOutput, PhotoLike, Settings, fresh_solver, sample, sides_near
 from gid.rendering.renderer import Renderer
 
@@ -87,13 +85,10 @@ class FltwrLayout:
         )
 
 
-class FltwrPipeline(Parts):
+class FltwrPipeline(DiffusionPipeline):
     """One photo in, the spectral volume of its motion out, by that model; called as the project's own is."""
 
-    autoencoder: VQModel
-    denoiser: UNet2DModel
-    renderer: Renderer
-    scheduler: SchedulerMixin
+    model_cpu_offload_seq = "denoiser->autoencoder"
 
     def __init__(
         self,
@@ -133,21 +128,21 @@ class FltwrPipeline(Parts):
             notice: one sentence to be shown beside results.
             autoencoder_source: where the autoencoder comes from.
         """
-        parts = {"autoencoder": autoencoder, "denoiser": denoiser, "renderer": renderer, "scheduler": scheduler}
-        settings = {
-            "scales": tuple(scales),
-            "gain": gain,
-            "drift_floor": drift_floor,
-            "motion_area": motion_area,
-            "num_frames": num_frames,
-            "fps": fps,
-            "name": name,
-            "weights_source": weights_source,
-            "weights_license": weights_license,
-            "notice": notice,
-            "autoencoder_source": autoencoder_source,
-        }
-        super().__init__(parts, settings)
+        super().__init__()
+        self.register_modules(autoencoder=autoencoder, denoiser=denoiser, renderer=renderer, scheduler=scheduler)
+        self.register_to_config(
+            scales=tuple(scales),
+            gain=gain,
+            drift_floor=drift_floor,
+            motion_area=motion_area,
+            num_frames=num_frames,
+            fps=fps,
+            name=name,
+            weights_source=weights_source,
+            weights_license=weights_license,
+            notice=notice,
+            autoencoder_source=autoencoder_source,
+        )
 
     @torch.no_grad()
     def __call__(

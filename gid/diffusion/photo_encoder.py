@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.resnet import Downsample2D, ResnetBlock2D
 from torch import Tensor, nn
 
 from foundation.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0
-from foundation.networks import ConfigMixin, Downsample2D, ModelMixin, ResnetBlock2D, register_to_config
 
 # log of the envelope, as a fraction of sqrt(width * height): what the head's zero and unit output mean.
 LOG_ENVELOPE_FLOOR = -8.1

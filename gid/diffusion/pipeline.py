@@ -1,4 +1,4 @@
-"""Photo to spectral volume: the latent diffusion of the paper (section 4) as a pipeline of diffusers models."""
+"""Photo to spectral volume: the latent diffusion of the paper (section 4) as a diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
 from foundation.graphs import Replayed
-from foundation.networks import SchedulerMixin
 from gid.diffusion.autoencoder import MotionAutoencoder
 from gid.diffusion.denoiser import SpectralDenoiser
 from gid.diffusion.guidance import guide, loop_energy
 from gid.diffusion.loading import fitting, load_parts, resolve_device, resolve_weights
 from gid.diffusion.motion_map import MotionMap, see
-from gid.diffusion.parts import INDEX, Parts
 from gid.diffusion.photo_encoder import LOG_ENVELOPE_FLOOR, PhotoEncoder, envelope_from_log
 from gid.diffusion.precision import autocast
 from gid.diffusion.sampling import GIDOutput, PhotoLike, Settings, fresh_solver, sample, sides_near
@@ -33,16 +32,11 @@ from gid.rendering.renderer import Renderer
 MOTION_MULTIPLE = 16
 
 
-class GIDPipeline(Parts):
+class GIDPipeline(DiffusionPipeline):
     """One photo in, the spectral volume of its motion out."""
 
-    autoencoder: MotionAutoencoder
-    denoiser: SpectralDenoiser
-    photo_encoder: PhotoEncoder | None
-    renderer: Renderer
-    scheduler: SchedulerMixin
-    stillness: Stillness | None
-    motion_map: MotionMap | None
+    model_cpu_offload_seq = "photo_encoder->denoiser->autoencoder"
+    _optional_components: ClassVar[list[str]] = ["photo_encoder", "stillness", "motion_map"]
 
     def __init__(
         self,
@@ -82,27 +76,27 @@ class GIDPipeline(Parts):
             fps: frames a second of the volumes.
             name: what a motion file says of the model.
         """
+        super().__init__()
         if photo_encoder is None and (motion_map is None or denoiser.photo_condition is None):
             raise ValueError("without a photo encoder a motion map is needed, and a denoiser that reads its tokens")
-        parts = {
-            "autoencoder": autoencoder,
-            "denoiser": denoiser,
-            "photo_encoder": photo_encoder,
-            "renderer": renderer,
-            "scheduler": scheduler,
-            "stillness": stillness,
-            "motion_map": motion_map,
-        }
-        settings = {
-            "scales": tuple(scales),
-            "envelope": envelope,
-            "coherence": coherence,
-            "motion_area": motion_area,
-            "num_frames": num_frames,
-            "fps": fps,
-            "name": name,
-        }
-        super().__init__(parts, settings)
+        self.register_modules(
+            autoencoder=autoencoder,
+            denoiser=denoiser,
+            photo_encoder=photo_encoder,
+            renderer=renderer,
+            scheduler=scheduler,
+            stillness=stillness,
+            motion_map=motion_map,
+        )
+        self.register_to_config(
+            scales=tuple(scales),
+            envelope=envelope,
+            coherence=coherence,
+            motion_area=motion_area,
+            num_frames=num_frames,
+            fps=fps,
+            name=name,
+        )
         self._replayed: Replayed | None = None
 
     def use_cuda_graphs(self, enabled: bool = True) -> None:
@@ -179,7 +173,7 @@ class GIDPipeline(Parts):
                 envelope = envelope * self._held_still(self._encoder_photo(pixels, columns, rows))
             return condition.float(), envelope
         photo = self._encoder_photo(pixels, columns, rows)
-        seen = cast("PhotoEncoder", self.photo_encoder)(photo)  # there is one without tokens and map
+        seen = self.photo_encoder(photo)
         if seen.log_envelope is None:
             return seen.condition.float(), None
         envelope = envelope_from_log(seen.log_envelope)
@@ -270,16 +264,17 @@ def load_pipeline(weights: str | Path | None = None, device: str | torch.device 
     kind = _pipeline_class(folder)
     parts = load_parts(folder, kind)
     with fitting(folder):
-        pipeline: GIDPipeline = kind.assembled(folder, parts)
+        pipeline = kind.from_pretrained(str(folder), **parts)
+    pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(target)
 
 
 def _pipeline_class(folder: Path) -> Any:
     """Which pipeline a folder of weights is for, by the name in its model_index.json."""
     try:
-        name = json.loads((folder / INDEX).read_text(encoding="utf-8"))["_class_name"]
+        name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / INDEX} is damaged ({error}); fetch the weights again") from error
+        raise ValueError(f"{folder / 'model_index.json'} is damaged ({error}); fetch the weights again") from error
     if name == "GIDPipeline":
         return GIDPipeline
     if name == "FltwrPipeline":

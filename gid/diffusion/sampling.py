@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from foundation.networks import BaseOutput, DDIMScheduler, DPMSolverMultistepScheduler
 from foundation.pictures import load_photo
 from gid.motion.normalization import from_isotropic
 from gid.motion.spectrum import SpectralVolume

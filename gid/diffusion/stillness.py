@@ -14,10 +14,11 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from foundation.efficientnet import PYRAMID_CHANNELS, STAGES, EfficientNetLite0, InvertedResidual
-from foundation.networks import ConfigMixin, ModelMixin, register_to_config
 
 LEVEL_CHANNELS = PYRAMID_CHANNELS[-1]
 STRIDE = 32

@@ -16,9 +16,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from foundation.networks import ConfigMixin, ModelMixin, register_to_config
 from gid.rendering.projection import Projection, fill, look_up, look_up_at, project, smoothstep, splatting_metric
 from gid.rendering.splatting import splat
 

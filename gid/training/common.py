@@ -7,9 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from diffusers import ModelMixin
 from torch import Tensor
-
-from foundation.networks import ModelMixin
 
 Part = TypeVar("Part", bound=ModelMixin)
 

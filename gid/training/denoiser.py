@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from foundation.files import replacing_files
-from foundation.networks import DDPMScheduler
 from foundation.training import TrainingRun
 from gid.diffusion.denoiser import DenoiserConfig, PhotoCondition, SpectralDenoiser
 from gid.training.common import load_part, tile
