@@ -50,3 +50,9 @@ SALIENCY: dict[str, Limit] = {
     "mixing": Limit(0.5, 1, "0.93 is a good start."),
     "salient": Limit(0, 1, "0.5 is usual.", above=True),
 }
+IMPROVE |= {
+    "keep": Limit(0, 1, "0.8 keeps good ones only; 0 keeps the best of every prompt."),
+    "rank": Limit(1, 256, "8 is a good start."),
+    "alpha": Limit(0, 512, "As much as the rank is usual.", above=True),
+    "part": Limit(0, 1),
+}

@@ -46,6 +46,7 @@ class GuidanceOptions(Checked):
         recurrence: how often each guided step is taken.
         begin, end: the guided steps, as parts of all; before, little is to be seen, and after, little to change.
         kind: what they are judged as, "composed scene" or "picture"; empty for what the unguided ones are taken for.
+        setting: of the generator; its own by default.
 
     Raises:
         ValueError: for a value out of range, or guidance of nothing.
@@ -68,6 +69,7 @@ class GuidanceOptions(Checked):
     begin: float = 0.2
     end: float = 0.9
     kind: str = ""
+    setting: Setting | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +106,6 @@ def guide(
     predictor: Predictor,
     count: int = 1,
     options: GuidanceOptions | None = None,
-    setting: Setting | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Guided:
@@ -116,14 +117,14 @@ def guide(
         predictor: whose score leads.
         count: of pictures.
         options: which score, and how strongly.
-        setting: of the generator.
         seed: of the noise.
         progress: told how far it is.
 
     Raises:
         ValueError: no prompt, a generator without gradients, numbers out of range, or no memory.
     """
-    options, setting = options or GuidanceOptions(), setting or generator.setting
+    options = options or GuidanceOptions()
+    setting = options.setting or generator.setting
     check_text(prompt)
     predictor.check_prompt(prompt)
     generator.need_gradient("guidance")

@@ -44,6 +44,7 @@ class RepairOptions(Checked):
         rounds: at most.
         gain: by how much the score has to rise for a candidate to be taken.
         tolerance: by how much the other score (alignment of faults, plausibility of words) may fall meanwhile.
+        setting: of the generator; its own by default.
 
     Raises:
         ValueError: for a value out of range.
@@ -63,6 +64,7 @@ class RepairOptions(Checked):
     rounds: int = 3
     gain: float = 0.01
     tolerance: float = 0.05
+    setting: Setting | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,6 @@ def repair(
     predictor: Predictor,
     mask: Tensor | None = None,
     options: RepairOptions | None = None,
-    setting: Setting | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Repair:
@@ -130,7 +131,6 @@ def repair(
         mask: (H,W) bool of the picture, where to draw anew in every round, instead of what the feedback marks. One over
             everything is allowed: then new pictures compete with the old one.
         options: what is mended; faults by default.
-        setting: of the generator.
         seed: of the noise.
         progress: told how far it is.
 
@@ -139,7 +139,8 @@ def repair(
             that cannot be used; no memory before anything was drawn.
     """
     started = time.monotonic()
-    options, setting = options or RepairOptions(), setting or generator.setting
+    options = options or RepairOptions()
+    setting = options.setting or generator.setting
     check_text(prompt)
     predictor.check_prompt(prompt)
     if not generator.can_inpaint:

@@ -132,7 +132,7 @@ def test_pictures_are_drawn_with_and_without(inpainter: Generator, predictor: Pr
         looks += 2
 
     handle = inpainter.pipeline.unet.register_forward_pre_hook(count)
-    found = guide(PROMPT, inpainter, predictor, 1, GuidanceOptions(forward=0.5), quick, seed=4)
+    found = guide(PROMPT, inpainter, predictor, 1, GuidanceOptions(forward=0.5, setting=quick), seed=4)
     handle.remove()
     assert torch.equal(found.plain, inpainter.generate(PROMPT, 1, 4, quick))
     assert found.pictures.shape == (1, 3, SIDE, SIDE)

@@ -74,7 +74,7 @@ def test_what_is_outside_of_a_mask_stays_to_the_byte(
     mask = torch.zeros(50, 70, dtype=torch.bool)
     mask[10:30, 40:60] = True
     repaired = repair(
-        tmp_path / "picture.png", PROMPT, inpainter, predictor, mask, replace(ANY, candidates=8), quick, seed=1
+        tmp_path / "picture.png", PROMPT, inpainter, predictor, mask, replace(ANY, candidates=8, setting=quick), seed=1
     )
     assert repaired.changed
     after = (repaired.picture * 255).round().byte().permute(1, 2, 0).numpy()
@@ -85,7 +85,7 @@ def test_what_is_outside_of_a_mask_stays_to_the_byte(
 def test_the_most_plausible_is_kept_and_each_round_goes_on_from_it(
     inpainter: Generator, predictor: Predictor, picture: torch.Tensor, mask: torch.Tensor, quick: Setting
 ) -> None:
-    repaired = repair(picture, PROMPT, inpainter, predictor, mask, ANY, quick, seed=3)
+    repaired = repair(picture, PROMPT, inpainter, predictor, mask, replace(ANY, setting=quick), seed=3)
     score = predictor.predict(picture, PROMPT).scores["plausibility"]
     assert repaired.before.scores["plausibility"] == pytest.approx(score)
     current = picture
@@ -107,7 +107,9 @@ def test_the_most_plausible_is_kept_and_each_round_goes_on_from_it(
 def test_the_same_seed_gives_the_same(
     inpainter: Generator, predictor: Predictor, picture: torch.Tensor, quick: Setting
 ) -> None:
-    one, two = (repair(picture, PROMPT, inpainter, predictor, None, ANY, quick, seed=5) for _ in range(2))
+    one, two = (
+        repair(picture, PROMPT, inpainter, predictor, None, replace(ANY, setting=quick), seed=5) for _ in range(2)
+    )
     assert torch.equal(one.picture, two.picture)
     assert one.stopped == two.stopped
 
@@ -115,12 +117,12 @@ def test_the_same_seed_gives_the_same(
 def test_it_stops_when_nothing_gets_better(
     inpainter: Generator, predictor: Predictor, picture: torch.Tensor, mask: torch.Tensor, quick: Setting
 ) -> None:
-    none = repair(picture, PROMPT, inpainter, predictor, mask, replace(ANY, gain=1.0), quick)
+    none = repair(picture, PROMPT, inpainter, predictor, mask, replace(ANY, gain=1.0, setting=quick))
     assert none.stopped.startswith("none of 3 new drawings")
     assert len(none.rounds) == 1
     assert torch.equal(none.picture, picture)
     assert none.after is none.before
-    clean = repair(picture, PROMPT, inpainter, predictor, None, replace(ANY, floor=1.0), quick)
+    clean = repair(picture, PROMPT, inpainter, predictor, None, replace(ANY, floor=1.0, setting=quick))
     assert "nothing is marked" in clean.stopped
     assert (clean.calls, clean.rounds) == (0, ())
 
@@ -136,13 +138,13 @@ def test_words_that_are_not_shown_get_a_place(
     )
     for one in (harsh, mild):
         one.model.load_state_dict(predictor.model.state_dict())
-    found = repair(picture, PROMPT, inpainter, harsh, None, options, quick)
+    found = repair(picture, PROMPT, inpainter, harsh, None, replace(options, setting=quick))
     assert found.rounds
     marked = found.before.heatmaps["misalignment"]
     assert bool(found.rounds[0].mask[np.unravel_index(marked.argmax(), marked.shape)])
-    high = repair(picture, PROMPT, inpainter, harsh, None, replace(options, floor=1.0), quick)
+    high = repair(picture, PROMPT, inpainter, harsh, None, replace(options, floor=1.0, setting=quick))
     assert int(high.rounds[0].mask.sum()) == round(0.45 * SIDE) ** 2
-    shown = repair(picture, PROMPT, inpainter, mild, None, options, quick)
+    shown = repair(picture, PROMPT, inpainter, mild, None, replace(options, setting=quick))
     assert "every word" in shown.stopped
     assert not shown.rounds
 
@@ -151,7 +153,7 @@ def test_a_mask_over_everything_lets_new_pictures_compete(
     inpainter: Generator, predictor: Predictor, picture: torch.Tensor, quick: Setting
 ) -> None:
     everything = torch.ones(SIDE, SIDE, dtype=torch.bool)
-    repaired = repair(picture, PROMPT, inpainter, predictor, everything, replace(ANY, rounds=1), quick, seed=8)
+    repaired = repair(picture, PROMPT, inpainter, predictor, everything, replace(ANY, rounds=1, setting=quick), seed=8)
     torch.testing.assert_close(
         repaired.rounds[0].candidates, inpainter.generate(PROMPT, 3, 8, quick), atol=1e-5, rtol=0
     )
@@ -172,12 +174,12 @@ def test_a_full_device_loses_nothing(
 
     generator.pipeline.unet.register_forward_pre_hook(full)
     options = replace(ANY, candidates=8)
-    repaired = repair(picture, PROMPT, generator, predictor, mask, options, quick, seed=0)
+    repaired = repair(picture, PROMPT, generator, predictor, mask, replace(options, setting=quick), seed=0)
     assert repaired.changed
     assert len(repaired.rounds) == 1
     assert "no memory left" in repaired.stopped
     with pytest.raises(ValueError, match="no memory left"):
-        repair(picture, PROMPT, generator, predictor, mask, options, quick, seed=0)
+        repair(picture, PROMPT, generator, predictor, mask, replace(options, setting=quick), seed=0)
 
 
 def test_what_cannot_be_mended_is_said(
