@@ -1,7 +1,6 @@
 """What may be asked of rahf, with its limits; dataclasses, commands, sliders and documentation read them here."""
 
-from foundation.limits import Limit
-from foundation.training import TRAINING_LIMITS
+from foundation.limits import TRAINING_LIMITS, Limit
 
 LIMITS: dict[str, Limit] = {
     "batch_size": Limit(1, remedy="8 is a good start."),
@@ -53,6 +52,5 @@ SALIENCY: dict[str, Limit] = {
 IMPROVE |= {
     "keep": Limit(0, 1, "0.8 keeps good ones only; 0 keeps the best of every prompt."),
     "rank": Limit(1, 256, "8 is a good start."),
-    "alpha": Limit(0, 512, "As much as the rank is usual.", above=True),
     "part": Limit(0, 1),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.devices import resolve_device
-from foundation.weights.checks import Layout, WeightsKind
+from foundation.weights.checks import Layout, WeightsKind, check_file
 from foundation.weights.resolver import EMBEDDED, HubName, resolve
 from rahf.improve.generation.base import Adjust, Generator, OutOfMemoryError, Progress, Setting, Step
 from rahf.improve.generation.conditioning import Conditioning
@@ -32,13 +32,16 @@ __all__ = [
     "Progress",
     "Setting",
     "Step",
+    "add_lora",
     "load_generator",
+    "remove_lora",
     "resolve_generator",
     "wrap",
 ]
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "generator"
 LICENSE = "apache-2.0"  # of the embedded one
+LORA, ADAPTER = "pytorch_lora_weights.safetensors", "tuned"
 # Without a prefix: other number formats (".fp16.") would be a second copy.
 _PATTERNS = (
     *("*.json", "*/*.json", "*/vocab.txt", "*/merges.txt", "*/spiece.model", "*/tokenizer.model"),
@@ -79,6 +82,7 @@ def load_generator(
     device: str | torch.device = "auto",
     dtype: torch.dtype | str = "auto",
     token: str | None = None,
+    lora: str | Path | None = None,
 ) -> Generator:
     """Load a generator.
 
@@ -87,6 +91,7 @@ def load_generator(
         device: cpu, cuda, cuda:N, mps or auto.
         dtype: number format of the networks; "auto" is half precision on CUDA, else float32.
         token: for the Hub.
+        lora: folder of an adapter to draw with (`add_lora`).
 
     Raises:
         ValueError: no such generator, one that is damaged or of no known kind, or a device that is not there.
@@ -108,7 +113,10 @@ def load_generator(
         raise ValueError(f"the generator in {folder} cannot be loaded ({reason}); fetch or make it again") from error
     pipeline.set_progress_bar_config(disable=True)
     license = LICENSE if str(name) == EMBEDDED else license_of(folder, str(name), token)
-    return wrap(pipeline.to(place), str(name), license)
+    generator = wrap(pipeline.to(place), str(name), license)
+    if lora is not None:
+        add_lora(generator, lora)
+    return generator
 
 
 def wrap(pipeline: Any, name: str = "", license: str | None = None) -> Generator:
@@ -136,3 +144,40 @@ def license_of(folder: Path, name: str, token: str | None = None) -> str | None:
     except NETWORK_ERRORS:
         return None
     return str(data.license) if data is not None and data.license else None
+
+
+def add_lora(generator: Generator, folder: str | Path, strength: float = 1.0) -> None:
+    """Draw with a low-rank adapter that `rahf improve tune` or another trainer of diffusers wrote, from now on.
+
+    Args:
+        generator: is changed: whatever draws with it draws with the adapter.
+        folder: with pytorch_lora_weights.safetensors in it.
+        strength: how much of it; 0 is as without.
+
+    Raises:
+        ValueError: no such folder, or an adapter of another generator.
+    """
+    generator.need_gradient("an adapter")
+    path = Path(folder).expanduser()
+    if not (path / LORA).is_file():
+        raise ValueError(f"{path} holds no {LORA}; name a folder that `rahf improve tune` wrote (OUT/lora)")
+    check_file(path / LORA)
+    remove_lora(generator)
+    pipeline = generator.pipeline
+    try:
+        pipeline.load_lora_weights(str(path), weight_name=LORA, adapter_name=ADAPTER, local_files_only=True)
+        pipeline.set_adapters([ADAPTER], [strength])
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        remove_lora(generator)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"the adapter in {path} does not fit {generator.name} ({reason}); it is another one's"
+        ) from error
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        if getattr(pipeline, part, None) is not None:
+            getattr(pipeline, part).requires_grad_(False).eval()
+
+
+def remove_lora(generator: Generator) -> None:
+    """Draw without any adapter again."""
+    generator.pipeline.unload_lora_weights()
