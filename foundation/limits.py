@@ -69,3 +69,20 @@ class Checked:
                 self.limits[field.name].check(field.name, value)
             if field.type in ("int", int) and (isinstance(value, bool) or int(value) != value):
                 raise ValueError(f"{field.name} is {value}; it must be a whole number.")
+
+
+# Of every training (`foundation.training.TrainingConfig`); here, because reading them needs no torch.
+TRAINING_LIMITS: dict[str, Limit] = {
+    "steps": Limit(1),
+    "batch_size": Limit(1),
+    "learning_rate": Limit(0, 1, "3e-4 is a good start.", above=True),
+    "warmup_steps": Limit(0),
+    "weight_decay": Limit(0, 10),
+    "gradient_clip": Limit(0, remedy="1 is a good start.", above=True),
+    "ema_decay": Limit(0, 0.99999, "0 averages nothing."),
+    "save_every": Limit(1),
+    "log_every": Limit(1),
+    "workers": Limit(0),
+    "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
+    "max_minutes": Limit(0, remedy="0 is no limit."),
+}

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from foundation.batches import Batches, Steps, seed_of
 from foundation.files import replace_folder, set_aside, write_text
+from foundation.limits import TRAINING_LIMITS as TRAINING_LIMITS
 from foundation.limits import Checked, Limit
 
 if TYPE_CHECKING:
@@ -35,21 +36,6 @@ STATE = "state"
 NOTE = "training.json"
 LOG = "log.jsonl"
 AVERAGE = "average.safetensors"
-
-TRAINING_LIMITS: dict[str, Limit] = {
-    "steps": Limit(1),
-    "batch_size": Limit(1),
-    "learning_rate": Limit(0, 1, "3e-4 is a good start.", above=True),
-    "warmup_steps": Limit(0),
-    "weight_decay": Limit(0, 10),
-    "gradient_clip": Limit(0, remedy="1 is a good start.", above=True),
-    "ema_decay": Limit(0, 0.99999, "0 averages nothing."),
-    "save_every": Limit(1),
-    "log_every": Limit(1),
-    "workers": Limit(0),
-    "seed": Limit(0, 2**32 - 1, "Give a whole number such as 0."),
-    "max_minutes": Limit(0, remedy="0 is no limit."),
-}
 
 
 @dataclass(frozen=True)

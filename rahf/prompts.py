@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoTokenizer
 
 from rahf.model.config import TASKS, RAHFConfig
 from rahf.model.rahf import Texts, TextTokens
@@ -130,6 +129,8 @@ def load_tokenizer(config: RAHFConfig, folder: str | Path | None = None, **hub: 
     """
     if config.tokenizer == "bytes":
         return ByteTokenizer()
+    from transformers import AutoTokenizer  # a second of imports that the embedded weights' bytes do without
+
     kept = Path(folder) / "tokenizer" if folder is not None else None
     source = str(kept) if kept is not None and kept.is_dir() else config.tokenizer
     try:

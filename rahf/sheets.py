@@ -5,7 +5,6 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -24,6 +23,8 @@ INK, PALE = (30, 30, 36), (232, 232, 236)
 
 def overlay(image: np.ndarray, heatmap: np.ndarray, opacity: float = 0.6) -> np.ndarray:
     """A heatmap (H,W) in [0, 1] over an image (H,W,3) uint8; what is not marked shows the image unchanged."""
+    import matplotlib  # only who draws waits for it
+
     coloured = matplotlib.colormaps["turbo"](heatmap)[..., :3] * 255
     blend = (opacity * np.clip(2 * heatmap, 0, 1))[..., None]
     return (image * (1 - blend) + coloured * blend).round().astype(np.uint8)

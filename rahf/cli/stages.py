@@ -2,18 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
 from foundation.commands.options import limited
 from foundation.files import check_folder, replacing, write_text
 from rahf.cli.options import Device, Half
-from rahf.data.samples import SampleSource
 from rahf.limits import LIMITS
 from rahf.model.loading import weights_folder
 from rahf.training.sources import SampleChoice, open_samples
+
+if TYPE_CHECKING:
+    from rahf.data.samples import SampleSource
 
 CALIBRATION_SEED = 1_000_003
 
@@ -74,6 +75,8 @@ def pack(
     ] = None,
 ) -> None:
     """Write weights in small parts of half precision."""
+    import torch
+
     from rahf.evaluation.report import best_word_threshold, collect
     from rahf.model.checkpoints import save_parts
     from rahf.model.rahf import RAHF
@@ -108,7 +111,7 @@ def sprites(
     typer.echo(f"{build_library(out, emoji or [], clipart, font)} sprites in {out}")
 
 
-def _write_sheet(path: Path, predictor: Any, source: SampleSource, count: int) -> None:
+def _write_sheet(path: Path, predictor: Any, source: "SampleSource", count: int) -> None:
     from rahf.sheets import contact_sheet, report
 
     samples = [source[index] for index in range(min(count, len(source)))]

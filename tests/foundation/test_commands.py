@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+import transformers  # noqa: F401 - its log writes for ever to what stderr is when it is first imported
 import typer
 from typer.testing import CliRunner
 
@@ -122,6 +123,24 @@ def test_options_of_a_configuration_keep_their_names_and_show_their_limits() -> 
         auxiliary"""
     options = set(re.findall(r"--([\w-]+)", text))
     assert not {name for name in before.split() if name not in options}
+
+
+HEAVY = ("torch", "diffusers", "transformers", "matplotlib", "gradio", "numba", "scipy")
+
+
+@pytest.mark.parametrize(
+    ("source", "unwanted"),
+    [
+        ("from typer.testing import CliRunner as R; from gid.cli.main import app; R().invoke(app, ['--help'])", HEAVY),
+        ("from typer.testing import CliRunner as R; from rahf.cli.main import app; R().invoke(app, ['--help'])", HEAVY),
+        ("import gid.jobs, gid.diffusion.pipeline, gid.poking.modes", ("matplotlib", "gradio")),
+        ("import rahf.predictor, rahf.folders", ("matplotlib", "gradio", "diffusers")),
+    ],
+)
+def test_only_what_is_used_is_imported(source: str, unwanted: tuple[str, ...]) -> None:
+    """Help comes at once, and no command waits for what draws figures or serves the page."""
+    program = f"import sys; {source}; print([name for name in {unwanted} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_help_of_a_group_is_that_of_its_commands_without_importing_them() -> None:

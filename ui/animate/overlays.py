@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,8 @@ def motion_energy_picture(photo: Tensor, volume: SpectralVolume) -> np.ndarray:
     ``photo`` is (3, H, W) in [0, 1]. Energies are scaled by their 99th percentile, so that one fast pixel does not
     hide the rest; a volume without motion leaves the photo grey.
     """
+    import matplotlib  # only who draws waits for it
+
     height, width = photo.shape[-2:]
     energy = volume.motion_energy()[None, None].float().cpu()
     energy = F.interpolate(energy, (height, width), mode="bilinear", align_corners=False)[0, 0]
