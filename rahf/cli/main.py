@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import torch
 import typer
 
 from foundation.commands.errors import user_errors
@@ -59,6 +58,8 @@ def convert(
 
     A folder of weights is written. Nothing in the checkpoint is executed.
     """
+    import torch
+
     from foundation.files import check_folder
     from rahf.model.conversion import convert_checkpoint
 
