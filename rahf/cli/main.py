@@ -11,6 +11,7 @@ import typer
 
 from foundation.commands.errors import user_errors
 from foundation.commands.options import LazyGroup, Names, limited
+from rahf.cli.improve import improve
 from rahf.cli.options import Device, Half, Precision, Weights
 from rahf.cli.pictures import evaluate_pictures, picture_features, plant_faults, train_pictures
 from rahf.cli.push import push
@@ -223,6 +224,7 @@ for stage in (
     push,
 ):
     app.command()(user_errors(stage))
+app.add_typer(improve)
 
 
 def _score_weights(text: str) -> dict[str, float]:

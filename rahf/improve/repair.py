@@ -19,7 +19,7 @@ from torch import Tensor
 from foundation.limits import Checked
 from foundation.pictures import KEPT_SIDE, PictureSource, load_photo
 from rahf.feedback import Feedback
-from rahf.improve.generation.base import check_mask, check_text, part_of
+from rahf.improve.generation.base import check_mask, check_text, later_seed, part_of
 from rahf.improve.generator import Generator, OutOfMemoryError, Progress, Setting
 from rahf.improve.masks import free_place, mask_from_heatmap
 from rahf.limits import IMPROVE
@@ -159,7 +159,7 @@ def repair(
         told = part_of(progress, number, 1, options.rounds)
         try:
             tried = _round(pixels, wanted, current, (generator, predictor), options, setting,
-                seed + number * options.candidates, told)  # fmt: skip
+                later_seed(seed, number * options.candidates), told)  # fmt: skip
         except OutOfMemoryError as error:
             if not rounds:
                 raise

@@ -20,7 +20,7 @@ from foundation.folders import Failure, Processes, Summary
 from foundation.limits import Checked
 from foundation.pictures import to_uint8
 from rahf.feedback import Feedback, rank
-from rahf.improve.generation.base import check_text
+from rahf.improve.generation.base import check_text, later_seed
 from rahf.improve.generator import Generator, OutOfMemoryError, Progress, Setting
 from rahf.improve.repair import judge
 from rahf.limits import IMPROVE
@@ -198,7 +198,7 @@ def select_folder(
     summary = Summary()
     own = list(range(len(prompts)))[processes.index :: processes.count]
     for place, number in enumerate(own):
-        one_seed = seed + number * options.count
+        one_seed = later_seed(seed, number * options.count)
         if _earlier(out, number, prompts[number]) is not None:
             summary.skipped += 1
             continue

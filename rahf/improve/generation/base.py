@@ -268,6 +268,11 @@ class Generator:
         )
 
 
+def later_seed(seed: int, offset: int) -> int:
+    """A seed so many places on, from the start again behind the last one."""
+    return (seed + offset) % (int(IMPROVE["seed"].high) + 1)
+
+
 def check_text(prompt: str) -> None:
     """Raises ValueError for an empty prompt."""
     if not prompt.strip():
