@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "generator"
-LICENSE = "apache-2.0"  # of the embedded one
+LICENSE, SETTING = "apache-2.0", Setting(steps=25, guidance=3.0)  # of the embedded one
 LORA, ADAPTER = "pytorch_lora_weights.safetensors", "tuned"
 # Without a prefix: other number formats (".fp16.") would be a second copy.
 _PATTERNS = (
@@ -114,6 +114,8 @@ def load_generator(
     pipeline.set_progress_bar_config(disable=True)
     license = LICENSE if str(name) == EMBEDDED else license_of(folder, str(name), token)
     generator = wrap(pipeline.to(place), str(name), license)
+    if str(name) == EMBEDDED:
+        generator.setting = SETTING
     if lora is not None:
         add_lora(generator, lora)
     return generator

@@ -135,3 +135,45 @@ def save(kind: str, folder: Path) -> Path:
     """The same as a folder."""
     make(kind).save_pretrained(folder)
     return folder
+
+
+def make_flux() -> Any:
+    """A pipeline that is built otherwise: a transformer, rectified flow, two text encoders."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    words = tokenizer()
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKL(
+            block_out_channels=(4, 4),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=2,
+            latent_channels=1,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            shift_factor=0.1,
+            scaling_factor=1.5,
+        ).eval(),
+        text_encoder=text_encoder(len(words)).eval(),
+        tokenizer=words,
+        text_encoder_2=T5EncoderModel(
+            T5Config(vocab_size=384, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+        ).eval(),
+        tokenizer_2=ByT5Tokenizer(model_max_length=24),
+        transformer=FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=4,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 4, 8),
+        ).eval(),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
