@@ -196,9 +196,11 @@ class LatentGenerator(Generator):
     def _shown(self, latents: Tensor) -> Tensor:
         """Pictures, after the safety checker of a pipeline that has one."""
         pictures = self.decode(latents)
-        if getattr(self.pipeline, "safety_checker", None) is not None:
-            pictures = self.pipeline.run_safety_checker(pictures, pictures.device, pictures.dtype)[0]
-        return pictures
+        if getattr(self.pipeline, "safety_checker", None) is None:
+            return pictures
+        # The pipeline hands it values in [-1, 1], and blackens what it refuses.
+        refused = self.pipeline.run_safety_checker(2 * pictures - 1, pictures.device, self._vae_dtype())[1]
+        return pictures * torch.tensor([not one for one in refused]).to(pictures).view(-1, 1, 1, 1)
 
     def _vae_dtype(self) -> torch.dtype:
         """The autoencoder's number format; in half precision that of SDXL overflows, and is taken up to 32 bits."""

@@ -245,6 +245,49 @@ def test_a_folder_is_loaded(generator_folder: Path, inpainter: Generator, quick:
     assert load_generator(generator_folder, "cpu").license == "cc0-1.0"
 
 
+def test_half_precision_draws_nearly_the_same(generator: Generator, quick: Setting, picture: torch.Tensor) -> None:
+    half = wrap(make(generator.name).to(torch.bfloat16), "half")
+    exact = generator.generate(PROMPT, 1, 0, quick)
+    assert (half.generate(PROMPT, 1, 0, quick) - exact).abs().mean() < 0.05
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    mask[:, 16:] = True
+    made = half.inpaint(picture, mask, PROMPT, 1, 0, quick)
+    assert torch.equal(made[0][:, ~mask], picture[:, ~mask])
+    assert (made - generator.inpaint(picture, mask, PROMPT, 1, 0, quick)).abs().mean() < 0.05
+    with torch.enable_grad():
+        latents = half.initial(1, 0).requires_grad_()
+        half.noise(latents, half.alphas(4)[0][1], half.embed(PROMPT), 2.0).sum().backward()
+    assert latents.grad is not None
+    assert torch.isfinite(latents.grad).all()
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_safety_checker_is_asked(quick: Setting, refuses: bool) -> None:
+    """What it refuses is black, as in the pipeline."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(vision_config={**sizes, "image_size": 32, "patch_size": 16}, text_config=sizes, projection_dim=4)
+    ).eval()
+    checker.concept_embeds_weights.data.fill_(-2.0 if refuses else 2.0)  # thresholds of a cosine
+    checker.special_care_embeds_weights.data.fill_(2.0)
+    parts = make("sd").components
+    parts |= {
+        "safety_checker": checker,
+        "feature_extractor": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    }
+    pipeline = StableDiffusionPipeline(**parts)
+    pipeline.set_progress_bar_config(disable=True)
+    ours = wrap(pipeline).generate(PROMPT, 2, 0, quick)
+    options: dict[str, Any] = {"guidance_scale": 3.0, "num_images_per_prompt": 2, "output_type": "pt"}
+    theirs = pipeline(PROMPT, num_inference_steps=4, generator=seeds(0, 1), **options).images
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert bool((ours == 0).all()) is refuses
+
+
 def test_what_cannot_be_done_is_said(
     inpainter: Generator, quick: Setting, picture: torch.Tensor, mask: torch.Tensor, tmp_path: Path
 ) -> None:
