@@ -148,34 +148,44 @@ def repair(
     pixels = load_photo(picture, KEPT_SIDE)
     if mask is not None:
         check_mask(pixels, mask)
-    before = current = predictor.predict(pixels, prompt)
-    rounds: list[Round] = []
-    stopped = f"all {options.rounds} rounds are done, and the last one still made it better"
-    for number in range(options.rounds):
-        wanted, reason = _mask_for(pixels, current, mask, options)
-        if wanted is None:
-            stopped = reason
-            break
-        told = part_of(progress, number, 1, options.rounds)
-        try:
-            tried = _round(pixels, wanted, current, (generator, predictor), options, setting,
-                later_seed(seed, number * options.candidates), told)  # fmt: skip
-        except OutOfMemoryError as error:
-            if not rounds:
-                raise
-            stopped = f"it ended early: {error}"
-            break
-        rounds.append(tried)
-        if tried.chosen is None:
-            stopped = f"none of {options.candidates} new drawings was better by {options.gain:g}"
-            stopped += " without losing elsewhere" if options.tolerance < 1 else ""
-            break
-        pixels = tried.candidates[tried.chosen]
-        current = predictor.predict(pixels, prompt)
+    before = predictor.predict(pixels, prompt)
+    mended, after, rounds, stopped = _mend(pixels, before, mask, (generator, predictor), options, seed, progress)
     if progress is not None:
         progress(1.0, stopped)
     calls = len(rounds) * generator.cost(options.candidates, setting, inpainting=True)
-    return Repair(pixels, before, current, tuple(rounds), stopped, time.monotonic() - started, calls)
+    return Repair(mended, before, after, tuple(rounds), stopped, time.monotonic() - started, calls)
+
+
+def _mend(
+    picture: Tensor,
+    current: Feedback,
+    given: Tensor | None,
+    models: tuple[Generator, Predictor],
+    options: RepairOptions,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Tensor, Feedback, list[Round], str]:
+    """Round after round: the picture at last, feedback on it, the rounds, and why it ended."""
+    rounds: list[Round] = []
+    for number in range(options.rounds):
+        mask, reason = _mask_for(picture, current, given, options)
+        if mask is None:
+            return picture, current, rounds, reason
+        told = part_of(progress, number, 1, options.rounds)
+        try:
+            tried = _round(picture, mask, current, models, options, later_seed(seed, number * options.candidates), told)
+        except OutOfMemoryError as error:
+            if not rounds:
+                raise
+            return picture, current, rounds, f"it ended early: {error}"
+        rounds.append(tried)
+        if tried.chosen is None:
+            reason = f"none of {options.candidates} new drawings was better by {options.gain:g}"
+            reason += " without losing elsewhere" if options.tolerance < 1 else ""
+            return picture, current, rounds, reason
+        picture = tried.candidates[tried.chosen]
+        current = models[1].predict(picture, current.prompt)
+    return picture, current, rounds, f"all {options.rounds} rounds are done, and the last one still made it better"
 
 
 def _mask_for(
@@ -202,7 +212,6 @@ def _round(
     current: Feedback,
     models: tuple[Generator, Predictor],
     options: RepairOptions,
-    setting: Setting,
     seed: int,
     progress: Progress,
 ) -> Round:
@@ -214,7 +223,7 @@ def _round(
         current.prompt,
         options.candidates,
         seed,
-        setting,
+        options.setting,
         lambda share, what: progress(DRAWING * share, what),
     )
     words = options.what == MISSING

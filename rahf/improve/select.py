@@ -195,15 +195,36 @@ def select_folder(
     }
     processes = processes or Processes("cpu")
     processes.agreed(lambda: _begin(out, settings))
+    own = range(processes.index, len(prompts), processes.count)
+    summary = _work(prompts, own, out, (generator, predictor), options, seed, progress)
+    rows = processes.together([summary])
+    if processes.first:
+        _write_table(out, prompts)
+    return Summary(
+        sum(row.done for row in rows),
+        sum(row.skipped for row in rows),
+        [failure for row in rows for failure in row.failures],
+    )
+
+
+def _work(
+    prompts: Sequence[str],
+    own: Sequence[int],
+    out: Path,
+    models: tuple[Generator, Predictor],
+    options: SelectOptions,
+    seed: int,
+    progress: Progress | None,
+) -> Summary:
+    """This process's part of the prompts, by number."""
     summary = Summary()
-    own = list(range(len(prompts)))[processes.index :: processes.count]
     for place, number in enumerate(own):
         one_seed = later_seed(seed, number * options.count)
         if _earlier(out, number, prompts[number]) is not None:
             summary.skipped += 1
             continue
         try:
-            best = select(prompts[number], generator, predictor, options, one_seed)
+            best = select(prompts[number], *models, options, one_seed)
         except OutOfMemoryError:
             raise
         except ValueError as error:
@@ -213,14 +234,7 @@ def select_folder(
         summary.done += 1
         if progress is not None:
             progress((place + 1) / len(own), best.stopped)
-    rows = processes.together([summary])
-    if processes.first:
-        _write_table(out, prompts)
-    return Summary(
-        sum(row.done for row in rows),
-        sum(row.skipped for row in rows),
-        [failure for row in rows for failure in row.failures],
-    )
+    return summary
 
 
 def read_prompt_list(path: Path) -> list[str]:
