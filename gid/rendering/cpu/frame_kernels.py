@@ -134,7 +134,8 @@ def splat_layers(flow: Array, source: Array, margin: int, low: Array, high: Arra
     them.
     """
     height, width = flow.shape[1], flow.shape[2]
-    window = (-2, -2, width + 4, height + 4)
+    edge = np.int64(-2)
+    window = (edge, edge, width + 4, height + 4)
     layers, sums = total[0].reshape(-1), total[1].reshape(-1)
     for row in range(height + 4):
         y = min(max(row - 2, 0), height - 1)
@@ -323,7 +324,7 @@ def compose(
             if shared > _ZERO:
                 any_seam = True
                 seam[y, x] = shared
-                _look_up(wide, flat, pad, np.float32(x) - far_u, np.float32(y) - far_v, behind, 0)
+                _look_up(wide, flat, pad, np.float32(x) - far_u, np.float32(y) - far_v, behind, np.int64(0))
                 for c in range(3):
                     out[at + c] += shared * (behind[c] - out[at + c])
             hole[y, x] = _ONE - covered

@@ -187,8 +187,9 @@ class CpuFrames:
         """What to decode and how wide its mere context is: tiles, or the whole picture if many are wanted."""
         if HALO % self.multiple or wanted.mean() > WHOLE:
             return np.array([[0, 0, *self.padded]], np.int64), 0
-        corners = np.argwhere(wanted) * TILE - HALO
-        return np.concatenate([corners, np.full_like(corners, TILE + 2 * HALO)], 1), HALO
+        regions = np.full((np.count_nonzero(wanted), 4), TILE + 2 * HALO, np.int64)  # in rows, as the loops take them
+        regions[:, :2] = np.argwhere(wanted) * TILE - HALO
+        return regions, HALO
 
     def _splatted(self, flow: Array, regions: Array) -> list[Array]:
         """Features of every level, splatted with the motion resized and rescaled to it, cut at the regions."""

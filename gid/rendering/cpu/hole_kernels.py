@@ -61,27 +61,35 @@ def _add_coarser(fine: Array, coarse: Array) -> None:
 
 
 @compiled
-def fill(image: Array, known: Array, levels: int, filled: Array) -> None:
-    """`projection.fill` of a picture (H, W, 4) into ``filled``."""
+def _weigh(image: Array, known: Array, weighted: Array) -> None:
     height, width = known.shape
     for y in range(height):
         for x in range(width):
             weight = known[y, x]
             for c in range(3):
-                filled[y, x, c] = image[y, x, c] * weight
-            filled[y, x, 3] = weight
-    pyramid = [filled]
-    for _ in range(levels):
-        if min(pyramid[-1].shape[0], pyramid[-1].shape[1]) < 2:
-            break
-        pyramid.append(_halved(pyramid[-1]))
-    for level in range(len(pyramid) - 2, -1, -1):
-        _add_coarser(pyramid[level], pyramid[level + 1])
+                weighted[y, x, c] = image[y, x, c] * weight
+            weighted[y, x, 3] = weight
+
+
+@compiled
+def _unweigh(weighted: Array) -> None:
+    height, width = weighted.shape[0], weighted.shape[1]
     for y in range(height):
         for x in range(width):
-            scale = _ONE / max(filled[y, x, 3], _TINY)
+            scale = _ONE / max(weighted[y, x, 3], _TINY)
             for c in range(3):
-                filled[y, x, c] *= scale
+                weighted[y, x, c] *= scale
+
+
+def fill(image: Array, known: Array, levels: int, filled: Array) -> None:
+    """`projection.fill` of a picture (H, W, 4) into ``filled``."""
+    _weigh(image, known, filled)
+    pyramid = [filled]
+    while len(pyramid) <= levels and min(pyramid[-1].shape[:2]) >= 2:
+        pyramid.append(_halved(pyramid[-1]))
+    for fine, coarse in zip(pyramid[-2::-1], pyramid[:0:-1], strict=True):
+        _add_coarser(fine, coarse)
+    _unweigh(filled)
 
 
 @compiled
@@ -93,17 +101,19 @@ def open_gate(hole: Array, seam: Array, still: Array, side: int, gate: Array, wa
     height, width = hole.shape
     spread, across = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     present = np.zeros(height, np.uint8)
+    anything = False
     for y in range(height):
         for x in range(width):
             shared = min(np.float32(4) * seam[y, x] * (_ONE - seam[y, x]), _ONE)
             defect = max(hole[y, x], shared)
             if defect > _ZERO:
+                anything = True
                 present[y] = 1
                 for column in range(max(x - 2, 0), min(x + 3, width)):
                     across[y, column] = max(across[y, column], defect)
     gate.fill(_ZERO)
     wanted.fill(0)
-    if present.max() == 0:
+    if not anything:
         return False
     reached = np.zeros(height, np.uint8)
     for y in range(height):

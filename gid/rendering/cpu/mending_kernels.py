@@ -57,8 +57,9 @@ def splat_features(features: Array, weight: Array, flow: Array, mask: Array, tot
     corner = np.empty(width, np.int32)
     right, low = np.empty(width, np.float32), np.empty(width, np.float32)
     wanted = mask.reshape(-1)
+    begin, edge = np.int64(0), np.int64(-1)
     for y in range(height):
-        if not land(flow[0, y], flow[1, y], 0, y, (-1, -1, width + 2, height + 2), corner, right, low):
+        if not land(flow[0, y], flow[1, y], begin, y, (edge, edge, width + 2, height + 2), corner, right, low):
             continue
         for x in range(width):
             if corner[x] >= 0 and not wanted[corner[x]]:
