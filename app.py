@@ -1,7 +1,8 @@
 """Builds and launches the demo; the only place that loads models for it.
 
-GID_WEIGHTS and RAHF_WEIGHTS choose the weights (embedded, a folder, or owner/repo[@revision][/subfolder] on the Hub),
-GID_MENU and RAHF_MENU more of them for the page, GID_DEVICE the device (auto, cpu, cuda or mps).
+GID_WEIGHTS, RAHF_WEIGHTS and IMPROVE_WEIGHTS choose the weights (embedded, a folder, or
+owner/repo[@revision][/subfolder] on the Hub), GID_MENU, RAHF_MENU and IMPROVE_MENU more of them for the page,
+GID_DEVICE the device (auto, cpu, cuda or mps).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -18,14 +20,18 @@ from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 import gradio as gr
 from starlette.middleware import Middleware
 
+from foundation.heap import keep_small
 from foundation.threads import limit_threads
 from gid.diffusion.loading import KIND as GID
+from rahf.improve.generator import KIND as IMPROVE
 from rahf.model.loading import KIND as RAHF
 from ui import mcp_tools, uploads
 from ui.animate.tab import build_animate_tab
 from ui.feedback.tab import build_feedback_tab
 from ui.feedback.service import FeedbackService
 from ui.gate import SESSIONS, Doorkeeper, GuardedBlocks
+from ui.improve.service import ImproveService
+from ui.improve.tab import build_improve_tab, join
 from ui.poke.tab import build_poke_tab
 from ui.animate.service import AnimationService
 from ui.theme import STYLES, make_theme, page_script
@@ -38,11 +44,14 @@ Photos that sway and answer your hand, and feedback on generated pictures: after
 
 
 def create_demo(
-    service: Choice[AnimationService], feedback: Choice[FeedbackService] | None = None, notes: Sequence[str] = ()
+    service: Choice[AnimationService],
+    feedback: Choice[FeedbackService] | None = None,
+    notes: Sequence[str] = (),
+    improve: Choice[ImproveService] | None = None,
 ) -> GuardedBlocks:
-    """The whole page around loaded models; not launched yet. Without ``feedback`` its tab is left out.
+    """The whole page around loaded models; not launched yet. Without ``feedback`` its tab and Improve are left out.
 
-    Either is a service, or a choice of services by visit.
+    Each is a service, or a choice of services by visit.
 
     ``notes`` are quiet lines under the introduction: which weights could not be used.
     """
@@ -51,13 +60,17 @@ def create_demo(
         gr.Markdown(INTRO, elem_id="intro")
         if any(notes):
             gr.Markdown("  \n".join(filter(None, notes)), elem_classes="quiet", elem_id="weights-fallback")
-        with gr.Tab("Animate", id="animate"):
-            animate = build_animate_tab(service)
-        with gr.Tab("Poke", id="poke") as poke:
-            build_poke_tab(service, animate, poke)
-        if feedback is not None:
-            with gr.Tab("Rich feedback", id="feedback"):
-                build_feedback_tab(feedback)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Animate", id="animate"):
+                animate = build_animate_tab(service)
+            with gr.Tab("Poke", id="poke") as poke:
+                build_poke_tab(service, animate, poke)
+            if feedback is not None:
+                with gr.Tab("Rich feedback", id="feedback"):
+                    judged = build_feedback_tab(feedback)
+            if feedback is not None and improve is not None:
+                with gr.Tab("Improve", id="improve"):
+                    join(build_improve_tab(improve), judged, animate, tabs)
     demo.room.keep = {path for block in demo.blocks.values() for path in block.keep_in_cache}  # the examples
     return demo
 
@@ -85,10 +98,12 @@ def main() -> None:
     """Load the models and serve the page."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     limit_threads()
+    keep_small()
     device = os.environ.get("GID_DEVICE", "auto")
     service, said = start_with_menu(AnimationService.load, GID, device)
     feedback, said_too = start_with_menu(FeedbackService.load, RAHF, device)
-    launch(create_demo(service, feedback, (said, said_too)))
+    improve, said_last = start_with_menu(partial(ImproveService.load, feedback), IMPROVE, device)
+    launch(create_demo(service, feedback, (said, said_too, said_last), improve))
 
 
 if __name__ == "__main__":

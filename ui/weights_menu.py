@@ -205,16 +205,17 @@ def build_weights_menu(choice: Choice[WeightsService], concurrency_id: str) -> g
     if not isinstance(choice, ChosenService) or (len(choice.menu) == 1 and not may_type()):
         return None
     chosen: ChosenService[Any] = choice
-    started_with = [label for label, name in chosen.menu.items() if name == chosen._first_name]
+    name = chosen.kind.variable.removesuffix("_WEIGHTS").lower()
+    started_with = [label for label, offer in chosen.menu.items() if offer == chosen._first_name]
     menu = gr.Dropdown(
         list(chosen.menu),
         value=started_with[0] if started_with else EMBEDDED,
         label="Weights",
         info="a folder or owner/repo[@revision] on the Hub, too" if may_type() else None,
         allow_custom_value=may_type(),
-        elem_id=f"{chosen.kind.library}-weights-menu",
+        elem_id=f"{name}-weights-menu",
     )
-    note = gr.Markdown(chosen.first.notice, elem_classes="quiet", elem_id=f"{chosen.kind.library}-weights-note")
+    note = gr.Markdown(chosen.first.notice, elem_classes="quiet", elem_id=f"{name}-weights-note")
 
     def choose(label: str | None, progress: gr.Progress = gr.Progress()) -> tuple[str, str]:  # noqa: B008
         progress(0.01, desc="Loading the weights")

@@ -1,7 +1,7 @@
 """Weights by the names that visitors meet: what is offered, who may type others, what is said where they fail.
 
-GID_WEIGHTS and RAHF_WEIGHTS name the weights the app starts with, GID_MENU and RAHF_MENU more to choose from,
-separated by semicolons.
+GID_WEIGHTS, RAHF_WEIGHTS and IMPROVE_WEIGHTS name the weights the app starts with, GID_MENU, RAHF_MENU and IMPROVE_MENU
+more to choose from, separated by semicolons.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def asked_for(kind: WeightsKind, environment: Mapping[str, str] = os.environ) ->
 
 def offered(kind: WeightsKind, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The menu, from what is shown to what is loaded: what the app started with, the embedded weights, and the rest."""
-    more = environment.get(f"{kind.library.upper()}_MENU", "").split(";")
+    more = environment.get(kind.variable.replace("_WEIGHTS", "_MENU"), "").split(";")
     names = dict.fromkeys(name.strip() for name in (asked_for(kind, environment), EMBEDDED, *more) if name.strip())
     labels: dict[str, str] = {}
     for name in names:

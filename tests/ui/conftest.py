@@ -15,16 +15,20 @@ from tests.ui.site import Site
 def whole_demo() -> Any:
     """The page with all its tabs."""
     from app import create_demo
+    from rahf.improve.generator import wrap
     from rahf.model.rahf import RAHF
     from rahf.predictor import Predictor
     from tests.rahf.conftest import TINY
+    from tests.rahf.improve.pipelines import make
     from tests.tiny import tiny_pipeline
     from ui.animate.service import AnimationService
     from ui.feedback.service import FeedbackService
+    from ui.improve.service import ImproveService
 
     torch.manual_seed(0)
     feedback = FeedbackService(Predictor(RAHF(TINY), name="tiny"), "tiny")
-    return create_demo(AnimationService(tiny_pipeline(), "tiny"), feedback)
+    improve = ImproveService(lambda: wrap(make("sd-inpaint"), "tiny"), feedback, "tiny")
+    return create_demo(AnimationService(tiny_pipeline(), "tiny"), feedback, improve=improve)
 
 
 @pytest.fixture(scope="session")

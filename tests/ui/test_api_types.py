@@ -24,16 +24,18 @@ POKE = ["photo", "x", "y", "dx", "dy", "kind", "hold", "gust", "gust_angle", "se
 POKE += ["stiffness", "damping", "strength", "seed"]
 FEEDBACK = ["image", "prompt", "threshold", "word_threshold"]
 RANK = ["images", "prompt", "plausibility", "alignment", "aesthetics", "overall", "threshold", "word_threshold"]
-NAMES = {"animate": ANIMATE, "poke": POKE, "feedback": FEEDBACK, "rank": RANK}
+REPAIR = ["image", "prompt", "mask", "what", "candidates", "rounds", "seed"]
+NAMES = {"animate": ANIMATE, "poke": POKE, "feedback": FEEDBACK, "rank": RANK, "repair": REPAIR}
 GOOD: dict[str, list[Any]] = {
     "animate": [None, 1, 1, 1, True, 0, 1, 1, 128, True],
     "poke": [None, 10, 10, 5, 5, "drag", 0.5, 0, 0, 1, 1, 0.5, 1, 0],
     "feedback": [None, "a red cat", 0.5, 0.5],
     "rank": [None, "a red cat", 1, 1, 1, 1, 0.5, 0.5],
+    "repair": [None, "a red cat", None, "faults", 1, 1, 0],
 }
-WORDS = {"kind", "prompt"}
+WORDS = {"kind", "prompt", "what"}
 FLAGS = {"loop", "hold_still"}
-PICTURES = {"photo", "image", "images"}
+PICTURES = {"photo", "image", "images", "mask"}
 NAN, ENDLESS = math.nan, math.inf
 NOT_NUMBERS: list[Any] = ["1", "", [1], {"a": 1}, True, NAN, ENDLESS, 10**30]
 
@@ -50,7 +52,7 @@ def wrong_values(endpoint: str) -> list[tuple[str, Any]]:
             found += [(name, value) for value in (1, 0, "true", [True], None)]
         else:
             found += [(name, value) for value in NOT_NUMBERS]
-            if name in ("seed", "steps", "size"):
+            if name in ("seed", "steps", "size", "candidates", "rounds"):
                 found.append((name, 1.5))
     return found
 

@@ -33,6 +33,7 @@ REST = {
     "poke": [10, 10, 5, 5, "drag", 0.5, 0, 0, 1, 1, 0.5, 1, 0],
     "feedback": ["a red cat", 0.5, 0.5],
     "rank": ["a red cat", 1, 1, 1, 1, 0.5, 0.5],
+    "repair": ["a red cat", None, "faults", 1, 1, 0],
 }
 
 

@@ -31,6 +31,7 @@ from foundation.pictures import Photo, read_photo
 from gid.limits import MotionOptions, RenderOptions
 from gid.poking.responses import Response
 from gid.poking.simulation import Gesture
+from rahf.model.config import SCORES
 from rahf.model.rahf import RAHF
 from rahf.predictor import Predictor
 from tests.rahf.conftest import TINY
@@ -313,6 +314,14 @@ def test_each_click_borrows_one_gpu(space: tuple[str, Path], device: Device, pic
     _, told = click("/poke", x=40, y=30, dx=0, dy=8, seconds=1, seed=5)
     assert len(device.borrowed) == 1
     assert "Imagining" not in told
+
+    # Drawing anew and judging, in one call.
+    device.borrowed.clear()
+    asked = {"image": handle_file(picture), "prompt": "a red cat", "candidates": 2, "rounds": 1}
+    mended, told_too, _ = client.predict(**asked, api_name="/repair")
+    assert len(device.borrowed) == 1
+    assert Path(mended).stat().st_size > 100
+    assert set(told_too["after"]) == set(SCORES)
 
     assert not [call for call in device.calls if call.endswith("?failed")]
     assert device.calls.count("/schedule") == device.calls.count("/release")

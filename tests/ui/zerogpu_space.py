@@ -31,10 +31,13 @@ from spaces.zero.torch import patching  # noqa: E402
 
 from app import create_demo, launch  # noqa: E402
 from gid.diffusion.loading import KIND as GID  # noqa: E402
+from rahf.improve.generator import wrap  # noqa: E402
 from rahf.model.loading import KIND as RAHF  # noqa: E402
+from tests.rahf.improve.pipelines import make  # noqa: E402
 from tests.tiny import tiny_pipeline  # noqa: E402
 from ui.feedback.service import FeedbackService  # noqa: E402
 from ui.animate.service import AnimationService  # noqa: E402
+from ui.improve.service import ImproveService  # noqa: E402
 from ui.weights_menu import ChosenService  # noqa: E402
 
 
@@ -75,7 +78,8 @@ def main() -> None:
     predictor = feedback.first.predictor
     if predictor is None or predictor.model.device.type != "cuda":
         raise RuntimeError(f"the feedback model is not placed: {feedback.first.problem}")
-    launch(create_demo(motion, feedback), server_name="127.0.0.1", server_port=port, quiet=True)
+    improve = ImproveService(lambda: wrap(make("sd-inpaint").to("cuda"), "tiny"), feedback, "tiny")
+    launch(create_demo(motion, feedback, improve=improve), server_name="127.0.0.1", server_port=port, quiet=True)
     while True:  # launched from a script, the server has a thread of its own
         time.sleep(60)
 

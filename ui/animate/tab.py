@@ -31,6 +31,7 @@ class AnimateTab:
     steps: gr.Slider
     guidance: gr.Slider
     hold_still: gr.Checkbox
+    video: gr.Video
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def build_animate_tab(choice: Choice[AnimationService]) -> AnimateTab:
     )
     _wire(AnimateEvents(choice, controls, results), animate, examples, more.randomize)
     build_endpoint(choice)
-    return AnimateTab(photo, more.seed, more.steps, more.guidance, more.hold_still)
+    return AnimateTab(photo, more.seed, more.steps, more.guidance, more.hold_still, results.video)
 
 
 def _advanced() -> _Advanced:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,24 @@ AGAIN: dict[str, Any] = {
 ABOUT = "Where is a generated picture wrong, how good is it, and which words of its prompt does it not show?"
 
 
-def build_feedback_tab(choice: Choice[FeedbackService]) -> None:
+@dataclass(frozen=True)
+class FeedbackTab:
+    """The components that the page around the tab needs. ``improve``: the button that hands the picture on."""
+
+    picture: PhotoInput
+    prompt: gr.Textbox
+    improve: gr.Button
+    press: gr.Button
+
+
+def build_feedback_tab(choice: Choice[FeedbackService]) -> FeedbackTab:
     """Lay out the tab inside the current ``gr.Blocks`` and wire it to the service of each visit."""
     gr.Markdown(ABOUT, elem_classes="quiet")
     service = choice.current()
     problem = gr.HTML(_problem(service), visible=service.predictor is None, elem_id="feedback-problem")
     with gr.Tabs():
         with gr.Tab("One picture", id="feedback-one"):
-            _one(choice)
+            tab = _one(choice)
         with gr.Tab("Compare pictures", id="feedback-many"):
             _many(choice)
     with gr.Accordion("Advanced", open=False, visible=False) as advanced:
@@ -55,9 +66,10 @@ def build_feedback_tab(choice: Choice[FeedbackService]) -> None:
 
         menu.change(still_missing, None, problem, queue=False, api_visibility="private")
     build_endpoints(choice)
+    return tab
 
 
-def _one(choice: Choice[FeedbackService]) -> None:
+def _one(choice: Choice[FeedbackService]) -> FeedbackTab:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300, scale=2):
             picture = PhotoInput(
@@ -74,6 +86,7 @@ def _one(choice: Choice[FeedbackService]) -> None:
             shelf = gr.Column()
         with gr.Column(min_width=320, scale=3):
             results = _results(choice, "one")
+            improve = gr.Button("Improve this picture", visible=False, elem_id="feedback-improve")
     events = OneEvents(choice, results)
     inputs, outputs = [picture, prompt, results.thresholds], results.outputs()
     shared: dict[str, Any] = _shared(results)
@@ -86,6 +99,7 @@ def _one(choice: Choice[FeedbackService]) -> None:
     with shelf:
         rows = [[row["files"][0], row["prompt"], row["planted"][0]] for row in _known_faults("one")]
         _examples(rows, inputs[:2], inputs, events.run, results)
+    return FeedbackTab(picture, prompt, improve, press)
 
 
 def _many(choice: Choice[FeedbackService]) -> None:

@@ -1,0 +1,1 @@
+"""The Improve tab: what rich feedback is for."""
