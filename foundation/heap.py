@@ -24,4 +24,5 @@ def keep_small() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     asked = ((_ARENA_MAX, ARENAS), (_MMAP_THRESHOLD, LARGE), (_TRIM_THRESHOLD, 8 * LARGE))
-    return all([bool(mallopt(name, value)) for name, value in asked])
+    understood = [bool(mallopt(name, value)) for name, value in asked]  # each is asked, whatever came of the last
+    return all(understood)
