@@ -35,6 +35,7 @@ class Setting(Checked):
         side: of the picture in pixels; the generator's own by default.
         negative: what the picture should not show, in words.
         padding: pixels around a mask that are shown to the generator; by default all that it can see at once.
+        seamless: whether what fills a mask is brought to the colours around it near the rim.
 
     Raises:
         ValueError: for a value out of range.
@@ -48,6 +49,7 @@ class Setting(Checked):
     side: int | None = None
     negative: str = ""
     padding: int | None = None
+    seamless: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,7 +188,7 @@ class Generator:
             with memory_errors(self.name, size), torch.no_grad():
                 told = part_of(progress, start, size, count)
                 made.append(self._fill(shown, hidden, prompt, size, seed + start, setting, told, adjust).float().cpu())
-        return paste(picture, mask, window, torch.cat(made))
+        return paste(picture, mask, window, torch.cat(made), setting.seamless)
 
     def cost(self, count: int, setting: Setting | None = None, inpainting: bool = False) -> int:
         """How often the network looks at one picture's latents for `count` pictures: the prompt and the empty prompt

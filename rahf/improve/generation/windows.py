@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
+RIM = 32  # part of a window's side over which what was made meets what is around it
 LEAST = 16  # pixels a side of a window
 
 
@@ -79,16 +81,39 @@ def shrink_mask(mask: Tensor, side: int) -> Tensor:
     return F.interpolate(mask.float(), (side, side), mode="bilinear") > 0
 
 
-def paste(picture: Tensor, mask: Tensor, window: Window, made: Tensor) -> Tensor:
-    """What was made (N,3,side,side) in the masked pixels (H,W) of a picture (3,H,W): (N,3,H,W), all else copied."""
+def paste(picture: Tensor, mask: Tensor, window: Window, made: Tensor, seamless: bool = True) -> Tensor:
+    """What was made (N,3,side,side) in the masked pixels (H,W) of a picture (3,H,W): (N,3,H,W), all else copied.
+
+    seamless: bring what was made to the colours around it near the rim of the mask (`meet`).
+    """
     height, width = picture.shape[-2:]
     made = made.to(picture)
     if made.shape[-1] != window.side:
         made = F.interpolate(made, (window.side, window.side), mode="bicubic", antialias=True).clamp(0, 1)
     top, left = max(window.top, 0), max(window.left, 0)
     bottom, right = min(window.top + window.side, height), min(window.left + window.side, width)
-    whole = picture.expand(len(made), -1, -1, -1).clone()
     part = made[:, :, top - window.top : bottom - window.top, left - window.left : right - window.left]
-    inside = mask[top:bottom, left:right]
-    whole[:, :, top:bottom, left:right] = torch.where(inside, part, whole[:, :, top:bottom, left:right])
+    inside, known = mask[top:bottom, left:right], picture[:, top:bottom, left:right]
+    if seamless:
+        part = meet(part, known, inside, window.side / RIM)
+    whole = picture.expand(len(made), -1, -1, -1).clone()
+    whole[:, :, top:bottom, left:right] = torch.where(inside, part, known)
     return whole
+
+
+def meet(made: Tensor, picture: Tensor, inside: Tensor, width: float) -> Tensor:
+    """Take out of made pictures (N,3,h,w) by how much they are off just outside of a mask (h,w), fading into it.
+
+    A generator gives back what is around a mask in slightly other colours, which would show as a rim. The difference to
+    the picture (3,h,w) is averaged over known pixels within about `width`, fully at the rim and not deep inside.
+    """
+    outside = (~inside).to(made)
+    near = _blurred(outside[None, None], width)
+    off = _blurred((picture - made) * outside, width) / near.clamp(min=0.5)
+    return (made + off).clamp(0, 1)
+
+
+def _blurred(values: Tensor, width: float) -> Tensor:
+    """(N,C,h,w) under a Gaussian of so many pixels; what lies beyond the edge counts as 0."""
+    sizes = (0.0, 0.0, width, width)
+    return torch.from_numpy(ndimage.gaussian_filter(values.numpy(), sizes, mode="constant")).to(values)

@@ -111,7 +111,9 @@ def test_filling_is_that_of_the_pipeline(
         generator=seeds(2),
         output_type="pt",
     ).images
-    ours = generator.inpaint(picture, mask, PROMPT, 1, 2, Setting(steps=6, guidance=3.0, strength=strength))
+    ours = generator.inpaint(
+        picture, mask, PROMPT, 1, 2, Setting(steps=6, guidance=3.0, strength=strength, seamless=False)
+    )
     torch.testing.assert_close(ours[:, :, mask], theirs[:, :, mask], atol=2e-5, rtol=0)
     assert torch.equal(ours[0][:, ~mask], picture[:, ~mask])
 
@@ -173,6 +175,25 @@ def test_a_window_of_the_right_size_is_cut_without_loss() -> None:
         cut_mask(mask, window, 32)[0, 0].nonzero().amin(0), torch.tensor([20 - window.top, 60 - window.left])
     )
     assert torch.equal(paste(picture, mask, window, shown)[0], picture)
+    assert torch.equal(paste(picture, mask, window, shown, seamless=False)[0], picture)
+
+
+def test_what_is_filled_in_meets_what_is_around() -> None:
+    """A picture that comes back too bright: at the rim the step is gone, deep inside nothing is changed."""
+    picture = torch.full((3, 128, 128), 0.4)
+    made = picture[None] + 0.2
+    made[:, :, 50:78, 50:78] = 0.9
+    mask = torch.zeros(128, 128, dtype=torch.bool)
+    mask[24:104, 24:104] = True
+    window = window_of(mask, 128)
+    plain, seamless = (paste(picture, mask, window, made, value)[0] for value in (False, True))
+    assert float(plain[0, 64, 24]) == pytest.approx(0.6)
+    assert float(seamless[0, 64, 24]) == pytest.approx(0.4, abs=0.02)
+    assert float(seamless[0, 64, 40]) == pytest.approx(0.6, abs=1e-3)
+    assert torch.equal(seamless[:, 50:78, 50:78], made[0, :, 50:78, 50:78])
+    assert torch.equal(seamless[:, ~mask], picture[:, ~mask])
+    everything = torch.ones_like(mask)
+    assert torch.equal(paste(picture, everything, window, made)[0], made[0])
 
 
 def test_gradients_flow(generator: Generator) -> None:
