@@ -11,6 +11,8 @@ import typer
 
 from foundation.commands.errors import user_errors
 from foundation.commands.options import LazyGroup, Names, limited
+from foundation.commands.tracing import Traced, trace_command
+from foundation.trace import stage
 from rahf.cli.improve import improve
 from rahf.cli.options import Device, Half, Precision, Weights
 from rahf.cli.pictures import evaluate_pictures, picture_features, plant_faults, train_pictures
@@ -43,9 +45,12 @@ app = typer.Typer(
 
 
 @app.callback()
-def say_what_is_done() -> None:
-    """Let the commands say on the way what they do."""
+def set_up(context: typer.Context, trace: Traced = False) -> None:
+    """Rich human feedback on generated images."""
+    # The commands say on the way what they do.
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if trace:
+        trace_command(context)
 
 
 @app.command()
@@ -103,15 +108,17 @@ def analyze(
     if prompt is None:
         raise ValueError("give the text that the image was made from: --prompt TEXT")
 
-    from foundation.files import check_folder
-    from foundation.pictures import KEPT_SIDE, load_photo
-    from rahf.folders import save_feedback
-    from rahf.predictor import Predictor
-    from rahf.prompts import check_prompt
+    with stage("imports"):
+        from foundation.files import check_folder
+        from foundation.pictures import KEPT_SIDE, load_photo
+        from rahf.folders import save_feedback
+        from rahf.predictor import Predictor
+        from rahf.prompts import check_prompt
 
     # What is wrong with these is told before a model is loaded.
     check_prompt(prompt)
-    picture = load_photo(image, KEPT_SIDE)
+    with stage("pictures"):
+        picture = load_photo(image, KEPT_SIDE)
     if out is not None:
         check_folder(out)
     feedback = Predictor.from_pretrained(weights, device, precision).predict(picture, prompt, scores_only=scores_only)
@@ -212,7 +219,7 @@ def rank(
         raise typer.Exit(1)
 
 
-for stage in (
+for command in (
     evaluate,
     evaluate_warps,
     pack,
@@ -223,7 +230,7 @@ for stage in (
     evaluate_pictures,
     push,
 ):
-    app.command()(user_errors(stage))
+    app.command()(user_errors(command))
 app.add_typer(improve)
 
 
