@@ -12,6 +12,7 @@ from torch import Tensor
 
 from foundation.files import check_writable
 from foundation.pictures import Photo, load_photo, to_uint8
+from foundation.trace import stage, staged
 from foundation.video import frame_name, write_video
 from gid.limits import MotionOptions, RenderOptions
 from gid.motion.spectrum import SpectralVolume
@@ -63,7 +64,8 @@ def predict_motion(
     Raises:
         ValueError: if the file is not a usable photo.
     """
-    photo = source if isinstance(source, Tensor) else load_photo(source, max_side=MOTION_SIDE)
+    with stage("photo"):
+        photo = source if isinstance(source, Tensor) else load_photo(source, max_side=MOTION_SIDE)
     output = pipeline(
         photo,
         seed=options.seed,
@@ -107,11 +109,12 @@ def write_animation(
 
     def chunks() -> Iterator[np.ndarray]:
         done = 0
-        for chunk in frames:
+        for chunk in staged("frames", frames):
             done += len(chunk)
             yield to_uint8(chunk)
             if progress is not None:
                 progress(done, options.frames)
 
-    write_video(path, chunks(), options.fps)
+    with stage("video file"):
+        write_video(path, chunks(), options.fps)
     return path

@@ -16,6 +16,7 @@ from torch import Tensor
 from foundation.devices import resolve_device
 from foundation.folders import Failure, Item, Summary, walk
 from foundation.pictures import KEPT_SIDE, SUFFIXES, PictureSource, load_photo
+from foundation.trace import stage
 from rahf.data.prompt_tables import assign_prompts
 from rahf.feedback import Feedback, WordFeedback
 from rahf.limits import LIMITS
@@ -68,10 +69,12 @@ class Predictor:
         folder = resolve_weights(source, token=token)
         if isinstance(dtype, str):
             dtype = resolve_precision(dtype, place, folder)
-        model = RAHF.from_pretrained(folder, map_location=place, dtype=dtype)
+        with stage("weights"):
+            model = RAHF.from_pretrained(folder, map_location=place, dtype=dtype)
         name = source if source is not None else os.environ.get("RAHF_WEIGHTS") or "embedded"
         judge = Path(folder) / FOLDER
-        pictures = PictureFeedback.load(judge, place) if judge.is_dir() else None
+        with stage("weights of the judge"):
+            pictures = PictureFeedback.load(judge, place) if judge.is_dir() else None
         return cls(model, load_tokenizer(model.config, folder), str(name), pictures)
 
     def check_prompt(self, prompt: str) -> None:
@@ -119,25 +122,30 @@ class Predictor:
             raise ValueError(f"{len(images)} images came with {len(prompts)} prompts; give one prompt an image")
         for prompt in prompts:  # before the costly part
             self.check_prompt(prompt)
-        loaded = [load_photo(source, KEPT_SIDE) for source in images]
+        with stage("pictures"):
+            loaded = [load_photo(source, KEPT_SIDE) for source in images]
         found: dict[int, Feedback] = {}
         for place, image in enumerate(loaded if self.pictures is not None else ()):
             feedback = self._describe(image, prompts[place], words and not scores_only, heatmaps and not scores_only)
             if feedback is not None:
                 found[place] = feedback
         rest = [place for place in range(len(loaded)) if place not in found]
-        answers = self._fused([loaded[place] for place in rest], [prompts[place] for place in rest], scores_only, words,
-            heatmaps, generate)  # fmt: skip
+        images, texts = [loaded[place] for place in rest], [prompts[place] for place in rest]
+        with stage("fusing model"):
+            answers = self._fused(images, texts, scores_only, words, heatmaps, generate)
         found.update(zip(rest, answers, strict=True))
         return [found[place] for place in range(len(loaded))]
 
     def _describe(self, image: Tensor, prompt: str, words: bool, heatmaps: bool) -> Feedback | None:
         """What the judge of real pictures says of an image (3,H,W); None for a composed scene."""
         assert self.pictures is not None
-        judgement = self.pictures.look(image)
+        with stage("look"):
+            judgement = self.pictures.look(image)
         if self.pictures.is_composed(judgement):
             return None
-        return replace(self.pictures.describe(judgement, image, prompt, words, heatmaps, self.split), model=self.name)
+        with stage("words and heatmaps"):
+            feedback = self.pictures.describe(judgement, image, prompt, words, heatmaps, self.split)
+        return replace(feedback, model=self.name)
 
     def _fused(
         self,

@@ -9,6 +9,8 @@ import typer
 
 from foundation.commands.errors import user_errors
 from foundation.commands.options import limited
+from foundation.commands.tracing import Traced, trace_command
+from foundation.trace import stage
 from gid.cli.convert import convert
 from gid.cli.distances import distances
 from gid.cli.evaluate import evaluate
@@ -52,6 +54,13 @@ PhotoOrFolder = Annotated[
     Path, typer.Argument(help="The photo: any common image format; or a folder of them.", show_default=False)
 ]
 MotionOut = Annotated[Path, typer.Option("--output", "-o", help="Motion file, .safetensors.", show_default=False)]
+
+
+@app.callback()
+def set_up(context: typer.Context, trace: Traced = False) -> None:
+    """Generative Image Dynamics: one photo in, natural motion out."""
+    if trace:
+        trace_command(context)
 
 
 @app.command()
@@ -103,14 +112,16 @@ def animate(
         _animate_folder(photo, output, motion, render, video, keep_motion, weights, device)
         return
 
-    from foundation.pictures import load_photo
-    from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, prepare_rendering, write_animation
-    from gid.motion.spectrum import SpectralVolume
+    with stage("imports"):
+        from foundation.pictures import load_photo
+        from gid.jobs import VIDEO_SUFFIXES, check_output, predict_motion, prepare_rendering, write_animation
+        from gid.motion.spectrum import SpectralVolume
 
     check_output(output, VIDEO_SUFFIXES)
     if motion_out is not None:
         check_output(motion_out, (".safetensors",))
-    picture = load_photo(photo, max_side=size)
+    with stage("photo"):
+        picture = load_photo(photo, max_side=size)
     if motion_in is not None:
         volume = SpectralVolume.load(motion_in)
         volume.check_photo(picture.shape[-1], picture.shape[-2])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foundation.commands.options import limited
+from foundation.trace import stage
 from gid.diffusion.loading import resolve_device
 from gid.limits import LIMITS, SOLVERS
 
@@ -33,10 +34,12 @@ MotionIn = Annotated[Path | None, typer.Option(help="Use this motion file instea
 def load(weights: str, device: str) -> GIDPipeline:
     """The pipeline, on its device. Raises ValueError for an unknown device or weights that are not there."""
     resolve_device(device)  # a wrong one is told before weights are fetched
-    from gid.diffusion.pipeline import load_pipeline
+    with stage("imports"):
+        from gid.diffusion.pipeline import load_pipeline
 
     quiet()
-    pipeline = load_pipeline(weights, device)
+    with stage("weights"):
+        pipeline = load_pipeline(weights, device)
     if pipeline.notice:
         typer.echo(pipeline.notice, err=True)
     return pipeline

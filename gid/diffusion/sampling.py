@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from foundation.pictures import load_photo
+from foundation.trace import stage
 from gid.motion.normalization import from_isotropic
 from gid.motion.spectrum import SpectralVolume
 
@@ -154,7 +155,8 @@ def _sample_photo(
     scheduler = pipeline._solver(settings.solver, settings.steps)
     height, width = pixels.shape[-2:]
     columns, rows = pipeline.motion_size(width, height)
-    condition, envelope = pipeline._condition(pixels, columns, rows, settings.hold_still)
+    with stage("where it moves"):
+        condition, envelope = pipeline._condition(pixels, columns, rows, settings.hold_still)
     bands = len(pipeline.config.scales)
     shape = (bands, *pipeline._latent_shape(columns, rows))
     latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
@@ -169,7 +171,8 @@ def _sample_photo(
     repeats = settings.loop_recurrence if guiding else 1
     for position, time in enumerate(scheduler.timesteps):
         for repeat in range(repeats):
-            predicted = pipeline._predict(latents, time, index, condition, settings.guidance_scale)
+            with stage("denoise"):
+                predicted = pipeline._predict(latents, time, index, condition, settings.guidance_scale)
             if guiding:
                 predicted = pipeline._guided(predicted, latents, time, scheduler, decode, settings.loop_guidance)
             previous = scheduler.step(predicted, time, latents).prev_sample
@@ -177,7 +180,8 @@ def _sample_photo(
                 latents = _renoise(previous, scheduler, position, recurrence)
         latents = previous
         step_done()
-    final = pipeline._decode(latents.float(), len(seeds), envelope, pixels)
+    with stage("decode motion"):
+        final = pipeline._decode(latents.float(), len(seeds), envelope, pixels)
     return [
         SpectralVolume.from_real(
             volume,

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from foundation.pictures import load_photo, to_uint8
+from foundation.trace import stage, staged
 from foundation.video import read_video, write_video
 from gid.limits import POKE
 from gid.motion.coherence import handled
 from gid.motion.spectrum import SpectralVolume
+from gid.poking.parts import Parts, find_parts
 from gid.poking.simulation import Gesture, Knobs, poke_displacements
 from gid.poking.wind import Wind
 from gid.rendering.animate import layers_of, render_displacements
+from gid.rendering.segments import find_segments
 
 CLIP_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
 CHUNK = 8
@@ -47,7 +50,7 @@ class Response:
         POKE["seconds"].check("seconds", self.seconds)
         POKE["fps"].check("fps", self.fps)
 
-    def displacements(self, volume: SpectralVolume) -> Tensor:
+    def displacements(self, volume: SpectralVolume, parts: Parts | None = None) -> Tensor:
         """(N, 2, h, w) fractions of width and height, from rest to rest; see `poke_displacements`."""
         volume = _reduced(volume)
         return poke_displacements(
@@ -57,6 +60,7 @@ class Response:
             seconds=self.seconds,
             fps=self.fps,
             knobs=self.knobs,
+            parts=parts,
         )
 
 
@@ -82,10 +86,14 @@ def render_response(
     if float(volume.motion_energy().max()) <= 0:
         raise ValueError("this motion does not move anything: estimate the motion of the photo first")
     volume = volume.to("cpu")
-    pulled = _reduced(volume if smoothed else handled(volume, photo))
-    moved = response.displacements(pulled)
+    with stage("smooth for dragging"):
+        pulled = _reduced(volume if smoothed else handled(volume, photo))
+    with stage("simulate"):
+        segments = find_segments(pulled.coefficients, width, height)
+    longer = max(width, height)
+    moved = response.displacements(pulled, find_parts(segments, (width / longer, height / longer)))
     lengths = torch.hypot(moved[:, 0] * width, moved[:, 1] * height)
-    layers = layers_of(photo, pulled, float(lengths.max()))
+    layers = layers_of(photo, pulled, float(lengths.max()), segments)
     parts = (moved[start : start + CHUNK].to(photo.device) for start in range(0, len(moved), CHUNK))
     return render_displacements(photo, parts, renderer, lengths.mean(dim=0), lengths.amax(dim=0), layers)
 
@@ -109,13 +117,14 @@ def write_response(
 
     def chunks() -> Iterator[np.ndarray]:
         done = 0
-        for frames in render_response(photo, volume, renderer, response, smoothed):
+        for frames in staged("frames", render_response(photo, volume, renderer, response, smoothed)):
             done += len(frames)
             yield to_uint8(frames)
             if progress is not None:
                 progress(done, total)
 
-    write_video(path, chunks(), response.fps)
+    with stage("video file"):
+        write_video(path, chunks(), response.fps)
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from foundation.trace import traced_to_log
 from gid.diffusion.pipeline import GIDPipeline, load_pipeline
 from gid.jobs import MOTION_SIDE, predict_motion, prepare_rendering, write_animation
 from gid.limits import MotionOptions, RenderOptions
@@ -201,9 +202,11 @@ class AnimationService:
         start = 0.4 if known is None else 0.02
         progress(start, "Rendering")
         frames, pixels = part(progress, start, 1, RENDERING), photo.tensor(render.size)
-        write_animation(target, pixels.to(self.pipeline.device), volume, self.pipeline.renderer, render, frames)
+        with traced_to_log("video"):
+            write_animation(target, pixels.to(self.pipeline.device), volume, self.pipeline.renderer, render, frames)
         yield target
 
+    @traced_to_log("answer a hand")
     def _respond_here(
         self, photo: Photo, motion: Motion, response: Response, target: str, progress: Progress = silent
     ) -> tuple[SpectralVolume, str]:
@@ -216,6 +219,7 @@ class AnimationService:
         write_response(target, pixels, volume, self.pipeline.renderer, response, frames, smoothed=known)
         return volume, target
 
+    @traced_to_log("motion")
     def _predict_here(
         self, photo: Photo, motion: MotionOptions, progress: Progress = silent, share: float = 1.0
     ) -> SpectralVolume:

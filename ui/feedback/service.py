@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from foundation.trace import traced_to_log
 from rahf.feedback import Feedback, rank
 from rahf.pictures.vocabulary import COLOURS, COUNTS, read_concepts
 from rahf.predictor import Predictor
@@ -295,6 +296,7 @@ class FeedbackService:
         self._memory.results.put(name, found)
         return found
 
+    @traced_to_log("feedback")
     def _predict_here(self, pictures: Sequence[np.ndarray], prompt: str, progress: Progress = silent) -> list[Feedback]:
         """The one part that wants a GPU; arguments and results can be pickled and live on the CPU."""
         predictor = self._ready()
