@@ -1,8 +1,8 @@
 """Takes pictures of every tab: `PYTHONPATH=. python examples/make_screenshots.py OUT`, with chromium.
 
-Animate and Poke empty and with a result, Rich feedback empty, with an example and with a comparison; on a desktop and a
-phone, light and dark. --url looks at an app that runs already; --readme also draws the README's picture,
-docs/feedback.jpg.
+Animate and Poke empty and with a result, Rich feedback empty, with an example and with a comparison, Improve empty and
+with a repair; on a desktop and a phone, light and dark. --url looks at an app that runs already; --readme draws the
+README's pictures, docs/feedback.jpg and docs/improve.jpg.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 BROWSER = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL2 without a graphics card
-README = Path(__file__).resolve().parent.parent / "docs" / "feedback.jpg"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 PATIENCE = 120_000  # milliseconds
 HEAD = (0.3, 0.35)  # of the first example, a dandelion
 
@@ -28,8 +28,10 @@ def serve(weights: str) -> Any:
     from app import create_demo, launch
     from ui.animate.service import AnimationService
     from ui.feedback.service import FeedbackService
+    from ui.improve.service import ImproveService
 
-    demo = create_demo(AnimationService.load(), FeedbackService.load(weights))
+    judge = FeedbackService.load(weights)
+    demo = create_demo(AnimationService.load(), judge, improve=ImproveService.load(judge))
     _, url, _ = launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     return demo, url
 
@@ -57,6 +59,8 @@ def shoot(browser: Any, url: str, size: str, theme: str, out: Path) -> None:
     poke(page, save)
     page.get_by_role("tab", name="Rich feedback").click()
     feedback(page, save)
+    page.get_by_role("tab", name="Improve").click()
+    improve(page, save)
     page.close()
 
 
@@ -103,12 +107,28 @@ def feedback(page: Any, save: Callable[[str], None]) -> None:
     save("feedback-compare")
 
 
-def draw_readme_picture(shot: Path) -> None:
-    """A desktop's picture of one example, made smaller, without what stands under the reasons."""
+def improve(page: Any, save: Callable[[str], None]) -> None:
+    """The empty tab, and a repair of an example with what the feedback marks painted."""
+    page.locator("#improve-repair").wait_for()
+    page.wait_for_timeout(1000)
+    save("improve-empty")
+    page.locator("tbody td").locator("visible=true").first.click()
+    page.locator("#improve-picture img").first.wait_for()
+    page.get_by_text("Paint where to draw anew").click()
+    page.locator("#improve-painter canvas").wait_for()
+    page.locator("#improve-mark").click()
+    page.get_by_text("What is painted will be drawn anew").wait_for()
+    page.locator("#improve-repair").click()
+    page.locator("#improve-told table").wait_for()
+    save("improve")
+
+
+def draw_readme_picture(shot: Path, picture: Path) -> None:
+    """A desktop's picture of one example, made smaller, without what stands far down."""
     with Image.open(shot) as page:
-        picture = page.convert("RGB").crop((0, 0, page.width, min(page.height, 1236)))
-        picture.thumbnail((1000, 1236))
-        picture.save(README, quality=85, optimize=True)
+        shown = page.convert("RGB").crop((0, 0, page.width, min(page.height, 1236)))
+        shown.thumbnail((1000, 1236))
+        shown.save(picture, quality=85, optimize=True)
 
 
 def main() -> None:
@@ -127,7 +147,8 @@ def main() -> None:
             shoot(browser, url, size, theme, options.out)
         browser.close()
     if options.readme:
-        draw_readme_picture(options.out / "desktop-light-feedback.png")
+        for name in ("feedback", "improve"):
+            draw_readme_picture(options.out / f"desktop-light-{name}.png", DOCS / f"{name}.jpg")
     if demo is not None:
         demo.close()
 

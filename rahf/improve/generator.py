@@ -19,6 +19,7 @@ from rahf.improve.generation.conditioning import Conditioning
 from rahf.improve.generation.latent import LatentGenerator, is_latent
 from rahf.improve.generation.others import OtherGenerator
 from rahf.improve.generation.schedule import Prediction
+from rahf.limits import IMPROVE
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "generator"
-LICENSE, SETTING = "apache-2.0", Setting(steps=25, guidance=3.0)  # of the embedded one
+# Of the embedded one. It has learned whole scenes: around a mask it is shown the whole picture, however small.
+LICENSE, SETTING = "apache-2.0", Setting(steps=25, guidance=3.0, padding=int(IMPROVE["padding"].high))
 LORA, ADAPTER = "pytorch_lora_weights.safetensors", "tuned"
 # Without a prefix: other number formats (".fp16.") would be a second copy.
 _PATTERNS = (

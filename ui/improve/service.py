@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,18 +188,17 @@ class ImproveService:
         )
 
     @property
-    def usual(self) -> tuple[int, float]:
-        """Steps and guidance to begin with."""
-        from rahf.improve.generator import Setting
+    def usual(self) -> Setting:
+        """What pictures are drawn with unless something else is asked; before the generator is there, a good guess."""
+        from rahf.improve.generator import SETTING, Setting
 
-        setting = self._generator.setting if self._generator is not None else Setting()
-        return setting.steps, setting.guidance
+        if self._generator is not None:
+            return self._generator.setting
+        return SETTING if self.weights == EMBEDDED else Setting()
 
     def setting(self, steps: int, guidance: float) -> Setting:
-        """How pictures are drawn. Raises ValueError for numbers out of range."""
-        from rahf.improve.generator import Setting
-
-        return Setting(steps=steps, guidance=guidance)
+        """The same with other steps and guidance. Raises ValueError for numbers out of range."""
+        return replace(self.generator().setting, steps=steps, guidance=guidance)
 
     def generator(self) -> Generator:
         """The generator, loaded now if it is not there yet. Raises ValueError if it cannot be."""

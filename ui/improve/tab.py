@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,6 +22,8 @@ from ui.photo_input import PhotoInput
 from ui.theme import into_view
 from ui.weights_menu import Choice, build_weights_menu
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PROMPTS = ("two red apples", "a blue car and a yellow flower", "three green hearts")
 ABOUT = "What the feedback finds wrong is drawn anew, several times, and the best is kept if it is better."
 QUEUE: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "improve"}
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -68,6 +72,7 @@ def build_improve_tab(choice: Choice[ImproveService]) -> ImproveTab:
             with gr.Accordion("Paint where to draw anew", open=False):
                 painter = MaskPainter(elem_id="improve-painter", container=False)
                 mark = gr.Button("Mark what the feedback finds", elem_id="improve-mark")
+            shelf = gr.Column()
             settings, ways, another = _advanced(choice)
         with gr.Column(min_width=320, scale=3):
             parts = _results(service, picture, prompt, painter)
@@ -78,11 +83,26 @@ def build_improve_tab(choice: Choice[ImproveService]) -> ImproveTab:
                 answers = gr.HTML(elem_id="improve-answers")
     events = ImproveEvents(choice, parts)
     _wire(events, parts, (draw, repair, mark), settings)
+    with shelf:
+        gr.Examples(
+            _examples(),
+            [picture, prompt],
+            label="Examples with known faults, and prompts to draw",
+            examples_per_page=12,
+            api_visibility="private",
+        )
     another.click(None, js=into_view("#improve-told"), api_visibility="private")
     another.click(events.run_another, [ways, prompt, *settings], parts.outputs(), show_progress_on=parts.told, **QUEUE)
     ask.click(events.ask, [picture, prompt], answers, show_progress_on=answers, **QUEUE)
     build_endpoints(choice)
     return ImproveTab(picture, prompt, parts, events, ask_of_loop, answers)
+
+
+def _examples() -> list[list[str | None]]:
+    """Pictures with planted faults, listed in examples/feedback.json, and prompts that the embedded generator knows."""
+    rows = json.loads((EXAMPLES / "feedback.json").read_text(encoding="utf-8"))
+    faulty = [[str(EXAMPLES / row["files"][0]), row["prompt"]] for row in rows if row["kind"] == "one"]
+    return [*faulty, *([None, prompt] for prompt in PROMPTS)]
 
 
 def join(tab: ImproveTab, feedback: FeedbackTab, animate: AnimateTab, tabs: gr.Tabs) -> None:
@@ -102,7 +122,7 @@ def join(tab: ImproveTab, feedback: FeedbackTab, animate: AnimateTab, tabs: gr.T
 def _advanced(choice: Choice[ImproveService]) -> tuple[list[Any], gr.Radio, gr.Button]:
     """Settings in the order of `Settings`, and the other ways."""
     options = RepairOptions()
-    steps, guidance = choice.current().usual
+    usual = choice.current().usual
     with gr.Accordion("Other ways", open=False):
         ways = gr.Radio(list(WAYS), value=next(iter(WAYS)), label="From the prompt alone", elem_id="improve-ways")
         another = gr.Button("Try it", elem_id="improve-another")
@@ -111,8 +131,8 @@ def _advanced(choice: Choice[ImproveService]) -> tuple[list[Any], gr.Radio, gr.B
         count = _slider("candidates", "Pictures to choose from", options.candidates)
         rounds = _slider("rounds", "Rounds", options.rounds)
         seed = gr.Number(0, label="Seed", precision=0, minimum=LIMITS["seed"].low, maximum=LIMITS["seed"].high)
-        step_slider = _slider("steps", "Steps", steps)
-        guidance_slider = _slider("guidance", "Guidance by the prompt", guidance, 0.5)
+        step_slider = _slider("steps", "Steps", usual.steps)
+        guidance_slider = _slider("guidance", "Guidance by the prompt", usual.guidance, 0.5)
         build_weights_menu(choice, "improve")
     return [what, count, rounds, seed, step_slider, guidance_slider], ways, another
 
