@@ -150,9 +150,7 @@ def select(
 def guide(
     prompt: Prompt,
     out: Out,
-    score: Annotated[
-        str, typer.Option(help="That leads: aesthetics, overall, plausibility or alignment.")
-    ] = "aesthetics",
+    score: Annotated[str, typer.Option(help="That leads: overall, aesthetics, plausibility or alignment.")] = "overall",
     count: Annotated[int, limited("Of pictures", IMPROVE["count"])] = 1,
     forward: Annotated[float, limited("Length of the gradient, as part of the noise's", IMPROVE["forward"])] = 0.3,
     backward_steps: Annotated[int, limited("Of ascent on the expected picture", IMPROVE["backward_steps"])] = 0,

@@ -39,7 +39,8 @@ class GuidanceOptions(Checked):
     """How strongly, and when.
 
     Attributes:
-        score: that guides: "aesthetics", "overall", "plausibility" or "alignment".
+        score: that guides: "overall", "aesthetics", "plausibility" or "alignment". The embedded model's aesthetics of
+            composed scenes is flat over wide ranges, where it has no gradient.
         forward: length of the gradient's part of the noise, as part of the noise's own; 0 for none.
         backward_steps: of gradient ascent on the expected picture; 0 for none.
         backward_rate: length of each of them, as part of the expected latents' own.
@@ -61,7 +62,7 @@ class GuidanceOptions(Checked):
         "kind": ("", "composed scene", "picture"),
     }
 
-    score: str = "aesthetics"
+    score: str = "overall"
     forward: float = 0.3
     backward_steps: int = 0
     backward_rate: float = 0.1
@@ -142,6 +143,8 @@ def guide(
     if progress is not None:
         progress(1.0, "judged")
     stopped = f"{leader.guided} steps of {setting.steps} were led by {options.score} (experimental)"
+    if leader.flat:
+        stopped += f"; {leader.flat} times the score was flat and did not lead: try another score"
     return Guided(made, plain, before, after, stopped, seconds, generator.cost(count, setting) + leader.extra)
 
 
@@ -153,12 +156,14 @@ class Leader:
         objective: that is to rise.
         options: how.
         guided: how many steps were led. extra: looks of the network beyond those of plain sampling.
+        flat: how often the objective did not change with a picture, so that nothing could lead.
     """
 
     objective: Objective
     options: GuidanceOptions
     guided: int = 0
     extra: int = 0
+    flat: int = 0
     _steps: set[int] = field(default_factory=set)
 
     def __call__(self, step: Step) -> Tensor:
@@ -184,6 +189,7 @@ class Leader:
         noise = (1 - step.alpha).sqrt().to(latents)
         if self.options.forward > 0:
             seen, slope = slope_at(step, latents, self.objective)
+            self.flat += int((_norm(slope) == 0).sum())
             length = self.options.forward * noise * _norm(seen.epsilon)
             epsilon = seen.epsilon - length * slope / _norm(slope).clamp(min=1e-12)
         else:

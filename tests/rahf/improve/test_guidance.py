@@ -113,6 +113,13 @@ def test_guidance_leads_where_it_should(generator: Generator, quick: Setting, op
     torch.testing.assert_close(alone[0], led[1], atol=1e-4, rtol=0)
 
 
+def test_a_flat_score_leads_nowhere_and_is_counted(inpainter: Generator, quick: Setting) -> None:
+    leader = Leader(lambda pictures: (pictures * 0).sum((1, 2, 3)), GuidanceOptions(forward=0.5))
+    led = inpainter.generate(PROMPT, 2, 0, quick, adjust=leader)
+    torch.testing.assert_close(led, inpainter.generate(PROMPT, 2, 0, quick), atol=1e-5, rtol=0)
+    assert leader.flat == 3 * 2
+
+
 def test_backward_guidance_is_gradient_ascent_on_the_expected_picture(inpainter: Generator, quick: Setting) -> None:
     step = a_step(inpainter, quick, 2)
     original = step.predict(step.latents).original
