@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from foundation.video import write_video
 from rahf.improve.generator import Generator, Setting, wrap
 from rahf.improve.repair import RepairOptions, repair
 from rahf.model.rahf import RAHF
@@ -23,9 +25,10 @@ from tests.rahf.improve.pipelines import make
 from tests.tiny import photo, tiny_pipeline
 from ui.animate.service import AnimationService
 from ui.feedback.service import FeedbackService
-from ui.improve.jobs import REPAIR, Job, perform
+from ui.improve.jobs import BEST, COMPARE, GUIDE, REPAIR, WAYS, Job, perform
+from ui.improve.questions import told as told_of
 from ui.improve.results import told
-from ui.improve.service import ImproveService, flops_a_look, read_mask
+from ui.improve.service import ImproveService, flops_a_look, looks, read_mask
 
 PATIENT = {"timeout": 300}  # seconds; a machine under load is slow, not broken
 PROMPT = "a red apple, and two cats"
@@ -118,6 +121,36 @@ def test_outside_of_the_mask_nothing_changes(
     text = told(answer)
     assert "plausibility" in text
     assert f"{answer.after.feedback.scores['overall']:.2f}" in text
+
+
+@pytest.mark.parametrize("way", WAYS.values())
+def test_other_ways_begin_with_the_prompt(generator: Generator, predictor: Predictor, way: str) -> None:
+    answer = perform(Job(way, "a red apple", 3, Setting(steps=2), EAGER, 2), generator, predictor)
+    plain = generator.generate("a red apple", 1, 3, Setting(steps=2))[0]
+    assert answer.before is not None
+    if way in (BEST, GUIDE, COMPARE):  # the searches draw with steps and a sampler of their own
+        assert np.abs(answer.before.pixels / 255 - plain.permute(1, 2, 0).numpy()).max() <= 0.51 / 255
+    for made in (answer.before, answer.after):
+        judged = predictor.predict(made.pixels, "a red apple")
+        assert made.feedback.scores == pytest.approx(judged.scores, abs=0.02)  # of pixels rounded to bytes
+    assert answer.calls > 0
+    assert answer.stopped.endswith(".")
+    assert looks(Job(way, "a red apple", 3, None, EAGER, 2), generator) >= generator.cost(1)
+
+
+def test_the_checklist_says_what_made_its_score(service: ImproveService, picture: Path, tmp_path: Path) -> None:
+    result = service.questions(picture, PROMPT)
+    counted = result.questions.intercept + result.alignment_points + sum(answer.points for answer in result.answers)
+    assert result.score == pytest.approx(counted)
+    text = told_of(result)
+    assert f"Score {result.score:.2f}" in text
+    assert all(html.escape(answer.question.text) in text for answer in result.made_of())
+    frames = np.stack([np.asarray(photo(96, 64, seed=seed).convert("RGB")) for seed in range(4)])
+    write_video(tmp_path / "loop.mp4", iter([frames]), 8)
+    judged = service.questions(None, video=tmp_path / "loop.mp4")
+    assert judged.frames == 4
+    with pytest.raises(ValueError, match="no picture yet"):
+        service.questions(None)
 
 
 def test_a_mask_of_another_size_is_brought_to_the_picture(mask: Path, tmp_path: Path) -> None:
