@@ -13,7 +13,7 @@ from foundation.commands.errors import user_errors
 from foundation.commands.options import LazyGroup, Names, limited
 from foundation.commands.tracing import Traced, trace_command
 from foundation.trace import stage
-from rahf.cli.improve import improve
+from rahf.cli.improve_tools import improve
 from rahf.cli.options import Device, Half, Precision, Weights
 from rahf.cli.pictures import evaluate_pictures, picture_features, plant_faults, train_pictures
 from rahf.cli.push import push
@@ -29,6 +29,11 @@ class Commands(LazyGroup):
     stages: ClassVar[Mapping[str, str]] = {
         "train": "rahf.training.run:train_feedback",
         "recognize": "rahf.training.run:recognize",
+        "generator-scenes": "rahf.training.generator.scenes:prepare_scenes",
+        "train-autoencoder": "rahf.training.generator.autoencoder:train_autoencoder",
+        "generator-latents": "rahf.training.generator.latents:prepare_latents",
+        "train-generator": "rahf.training.generator.denoiser:train_generator",
+        "pack-generator": "rahf.training.generator.packing:pack_generator",
     }
     option_names: ClassVar[Names] = {"out": ("--out", "-o"), "warmup_steps": ("--warmup", "--warmup-steps")}
 
