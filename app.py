@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see foundation.threads; read when torch is imported
 
 from ui import zerogpu  # noqa: F401, I001 - before anything that touches CUDA
 

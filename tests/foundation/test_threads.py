@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,24 @@ print(os.environ["OMP_NUM_THREADS"], torch.get_num_threads())
     variable, threads = map(int, done.stdout.split())
     assert variable == expected
     assert threads <= expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(given, expected):
+    program = "import os, sys; from foundation.threads import limit_threads; limit_threads(); import gid.cli.main;"
+    program += "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [expected, "False"]  # in time: torch reads it when it is imported
+
+
+def test_the_app_says_so_before_it_imports_torch():
+    source = (Path(__file__).parents[2] / "app.py").read_text(encoding="utf-8")
+    lines = source.splitlines()
+    said = next(number for number, line in enumerate(lines) if '"OMP_WAIT_POLICY"' in line)
+    first = next(
+        number for number, line in enumerate(lines) if line.startswith(("import gradio", "from ui", "from gid"))
+    )
+    assert said < first
