@@ -13,6 +13,12 @@ TRAINING: dict[str, Limit] = {
     "grounding": Limit(0),
     "spotting": Limit(0),
     "count": Limit(1),
+    "crop": Limit(16, 128, "64 is a good start."),
+    "features": Limit(0),
+    "noise": Limit(0, 1),
+    "no_prompt": Limit(0, 1, "0.1 is a good start."),
+    "text_width": Limit(8),
+    "sheet": Limit(8),
     "photograph_share": LIMITS["photograph_share"],
 }
 IMPROVE: dict[str, Limit] = {

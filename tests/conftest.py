@@ -17,7 +17,14 @@ SLOW = {
     *("test_uploads.py", "test_api_types.py", "test_video_colours.py", "test_pictures_colour.py"),
     *("test_folders.py", "test_hub_killed.py", "test_hub_push.py", "test_hub_faults.py", "test_app_fallback.py"),
     *("test_weights_menu.py", "test_responses.py", "test_files.py", "test_threads.py", "test_pictures_refused.py"),
-    *("test_judge.py", "test_recognition.py", "test_training.py", "test_motion_map.py", "test_renderer_training.py"),
+    *(
+        "test_generator_training.py",
+        "test_judge.py",
+        "test_recognition.py",
+        "test_training.py",
+        "test_motion_map.py",
+        "test_renderer_training.py",
+    ),
     *("test_triton.py", "test_cpu_frames.py", "test_distribution_metrics.py", "test_flow.py"),
 }
 

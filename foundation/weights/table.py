@@ -62,7 +62,11 @@ def main() -> None:
 
 def _row(weights: KnownWeights, root: Path) -> str:
     if weights.embedded is not None:
-        files = [path for path in weight_files(root) if path.is_relative_to(root / weights.embedded)]
+        own = root / weights.embedded
+        inner = [root / other.embedded for other in KNOWN if other.embedded and other.embedded != weights.embedded]
+        inner = [folder for folder in inner if folder.is_relative_to(own)]  # weights of their own, with their own row
+        files = [path for path in weight_files(root) if path.is_relative_to(own)]
+        files = [path for path in files if not any(path.is_relative_to(folder) for folder in inner)]
         size, digests = str(sum(path.stat().st_size for path in files)), "each file above"
         revision = "this one"
     else:

@@ -130,8 +130,13 @@ def alignment_score(roles: list[Role], labels: tuple[int, ...]) -> float:
     return float((weights * np.array(labels)).sum() / weights.sum())
 
 
+def noun_in_number(noun: str, count: int) -> str:
+    """The noun as it stands behind a count."""
+    return noun if count == 1 else _plural(noun)
+
+
 def _phrase(group: Group, place: int) -> list[tuple[str, Role]]:
-    noun = group.noun if group.count == 1 else _plural(group.noun)
+    noun = noun_in_number(group.noun, group.count)
     first = group.colour or noun
     count = "an" if group.count == 1 and first[0] in "aeiou" else COUNTS[group.count - 1]
     words = [(count, Role("count", place))]
