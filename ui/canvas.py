@@ -24,6 +24,7 @@ BOOT = """
 const base = new URL("gradio_api/file=" + encodeURI(settings.assets) + "/", document.baseURI);
 const show = (canvas) => {
   const value = props.value;
+  canvas.busy = Boolean(value && value.busy);
   if (value && value.photo && value.motion) canvas.load({ photo: value.photo.url, motion: value.motion.url });
   else canvas.clear();
 };
@@ -47,20 +48,29 @@ import(new URL("canvas.js", base)).then(async ({ PokeCanvas }) => {
 
 
 class CanvasMotion(GradioModel):
-    """What the browser gets: two files to fetch and a key that says which photo and motion they are."""
+    """What the browser gets: two files to fetch, their key, and whether the server is busy (`CanvasFiles`)."""
 
     photo: FileData
     motion: FileData
     key: str
+    busy: bool = False
 
 
 @dataclass(frozen=True)
 class CanvasFiles:
-    """A photo and its encoded motion on disk. key: changes with either of them."""
+    """A photo and its encoded motion on disk.
+
+    Attributes:
+        photo, motion: the files.
+        key: changes with either of them.
+        busy: whether the server is at work on the video meanwhile; a preview drawn by the processor then leaves it to
+            the server.
+    """
 
     photo: Path
     motion: Path
     key: str
+    busy: bool = False
 
 
 def prepare_canvas(photo: Tensor, volume: SpectralVolume, folder: str | Path, max_side: int = 1024) -> CanvasFiles:
@@ -115,7 +125,10 @@ class PokeCanvas(gr.HTML):
         if value is None:
             return None
         return CanvasMotion(
-            photo=FileData(path=str(value.photo)), motion=FileData(path=str(value.motion)), key=value.key
+            photo=FileData(path=str(value.photo)),
+            motion=FileData(path=str(value.motion)),
+            key=value.key,
+            busy=value.busy,
         )
 
     def api_info(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,9 @@ def url(files: CanvasFiles, other_files: CanvasFiles) -> Iterator[str]:
 
             canvas.poke(tell, None, told, show_progress="hidden", api_visibility="private")
         with gr.Tab("Sway"):
-            PokeCanvas(files, mode="sway", elem_id="swaying")
+            swaying = PokeCanvas(files, mode="sway", elem_id="swaying")
+            gr.Button("Rendering").click(lambda: replace(files, busy=True), None, swaying)
+            gr.Button("Rendered").click(lambda: files, None, swaying)
     folders = [str(f.photo.parent) for f in (files, other_files)]
     _, address, _ = demo.launch(
         server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, allowed_paths=folders, run_history=False
@@ -251,6 +253,23 @@ def test_sway_plays_the_spectral_volume(poked: PokeVisit) -> None:
     truth = volume.displacement(torch.tensor([1.3 * 30]))[0].numpy() * np.array([1, 0.6]).reshape(2, 1, 1)
     assert np.abs(shown - truth).max() <= np.ptp(truth) / 100  # a pinned rim is the only difference
     assert poked.canvas("c.setWind(1); for (let i = 0; i < 60; i++) c.step(1 / 60); return c.moving", "#swaying")
+
+
+def test_the_preview_leaves_the_processor_to_the_server_while_a_video_is_made(visit: PokeVisit, url: str) -> None:
+    """Chromium here draws with the processor; a hand is answered at full pace all the same."""
+    page = visit.page
+    page.goto(url)
+    page.wait_for_selector("#poked .gid-poke-ready")
+    page.get_by_role("tab", name="Sway").click()
+    page.wait_for_selector("#swaying .gid-poke-ready")
+    assert not visit.canvas("return c.yields", "#swaying")
+    page.get_by_role("button", name="Rendering").click()
+    page.wait_for_function(f"{CANVAS.format('#swaying')}.yields")
+    drawn = visit.canvas("return c.frames", "#swaying")
+    page.wait_for_function(f"{CANVAS.format('#swaying')}.frames > {drawn + 2}")  # slower, not stopped
+    assert not visit.canvas("c.busy = true; return c.yields", "#poked")
+    page.get_by_role("button", name="Rendered").click()
+    page.wait_for_function(f"!{CANVAS.format('#swaying')}.yields")
 
 
 def test_without_webgl2_the_visitor_is_told_and_gestures_still_count(visit: PokeVisit, url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,13 @@ class AnimateEvents:
                     strength = resolve(render.strength, result)
                     updates = self._motion_updates(service, photo, motion, result, strength)
                     live = _swaying(photo, result.magnify(strength), folder)
+                    if live is not None:
+                        live = replace(live, busy=True)
                     if live is not None and fresh:  # the photo sways in the browser while the video is rendered
                         updates |= {self.results.views: gr.Tabs(selected="live")}
                 else:
                     updates = self._video_updates(result)
+                    live = None if live is None else replace(live, busy=False)
                 if not visit.goes_on:
                     yield self.results.cleared()  # what was on its way when the photo changed is on the page now
                     return

@@ -12,6 +12,14 @@ const LONG_SIDE = 1024;
 const SLOW_LONG_SIDE = 512;
 const SLOW_FRAME = 0.055;
 const FADE_IN = 0.6;
+const BUSY_PAUSE = 150; // ms between frames while the server is at work
+
+/** Whether a context is drawn by the processor, so that all else on the machine waits for it. */
+function drawnByProcessor(gl) {
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(String(name));
+}
 
 /** One canvas in one element that holds the markup of canvas.html. */
 export class PokeCanvas {
@@ -38,10 +46,12 @@ export class PokeCanvas {
     this.onScreen = true;
     this.manual = false; // tests drive the clock themselves
     this.frames = 0;
+    this.busy = false; // whether the server is making the video of what is shown
     this.fallback = null;
     this.root.dataset.mode = mode;
     try {
       this.renderer = new Renderer(this.canvas, shaders);
+      this.software = drawnByProcessor(this.renderer.gl);
     } catch (error) {
       this.renderer = null;
       this.fallback = error.message;
@@ -283,13 +293,21 @@ export class PokeCanvas {
     return (this.mode === "sway" && this.playing) || this.recorder.running || !this.simulation.atRest();
   }
 
+  /** Whether drawing leaves the processor to the server: only what plays by itself does, a hand is answered at once. */
+  get yields() {
+    return this.busy && this.software && this.mode === "sway";
+  }
+
   /** Starts the clock if there is something to show; redraws once in any case when asked to. */
   wake(redraw = false) {
     if (redraw && this.simulation && this.renderer) this.stale = true;
     if (this.manual || this.scheduled || document.hidden || !this.onScreen || !this.element.isConnected) return;
     if (!this.moving && !this.stale) return;
     this.scheduled = true;
-    requestAnimationFrame((now) => this.tick(now));
+    const next = () => requestAnimationFrame((now) => this.tick(now));
+    // The server may stand on the same machine: its video comes first.
+    if (this.yields) setTimeout(next, BUSY_PAUSE);
+    else next();
   }
 
   tick(now) {
@@ -305,7 +323,7 @@ export class PokeCanvas {
 
   /** A slow machine (software rendering) gets a smaller picture before it gets a slower one. */
   adapt(dt) {
-    if (dt <= 0 || dt > 1) return;
+    if (dt <= 0 || dt > 1 || this.yields) return;
     this.pace = this.pace === undefined ? dt : this.pace + (dt - this.pace) / 12;
     if (this.pace > SLOW_FRAME && Math.max(this.canvas.width, this.canvas.height) > SLOW_LONG_SIDE) {
       this.renderer.setPhoto(this.renderer.photo, SLOW_LONG_SIDE);
