@@ -1,7 +1,8 @@
 """Where a photo moves and how far: small heads on the tokens of the shared encoder.
 
 The encoder (DINOv2, frozen, `foundation.features`) tells flower from sky without having seen either move. Tokens of
-three of its blocks are projected on their main components; several small convolutional heads, each trained on its own,
+three of its blocks are projected on their main components; beside them stands how much detail a place has, from fine
+to coarse, which tells what is sharp from what is blurred. Several small convolutional heads, each trained on its own,
 say where motion is, and their mean is smoothed along a graph whose links compare tokens and colours, so that a map ends
 where its object ends. How far all of it moves is what clips move on average: how strong the wind is no photo tells. But
 whether it shows something that moves at all is one linear map of the picture's summary: a cup, a face and a castle do
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from foundation.features import Features, encode, patch_grid
 from gid.motion.coherence import laplacian
+from gid.motion.energy import brightness_of, shaken, to_grid
 
 LAYERS = (3, 7, 11)
 TOKENS = 777
@@ -28,6 +30,10 @@ TOKENS = 777
 ALIKE = 0.5
 COLOUR = 0.12
 LEAST_LINK = 1e-3
+# Displacements, in pixels of a picture at most 512 wide, by which detail is measured from fine to coarse.
+DETAIL = (0.35, 1.4, 5.6, 22.4)
+LEAST_DETAIL = 0.02
+DETAILS = len(DETAIL) + 2
 # What moves most is this quantile of a picture: a flame fills no more, and a single cell must not decide.
 TOP = 0.98
 
@@ -51,6 +57,7 @@ class MotionMap(ModelMixin, ConfigMixin):
         floor: float = 0.06,
         smoothness: float = 3.0,
         threshold: float = -1.0,
+        steepness: float = 1.0,
         least: float = 0.02,
     ) -> None:
         """Build it; without training it says that all moves alike.
@@ -70,6 +77,7 @@ class MotionMap(ModelMixin, ConfigMixin):
             floor: share of the amount taken away everywhere, so that what moves least stands still.
             smoothness: weight of the links between neighbours against the heads' own map; 0 is none.
             threshold: log odds of "moves" under which a picture is held still.
+            steepness: power of the odds by which a picture under the threshold is held still.
             least: the smallest factor: who animates a thing all the same still sees something.
 
         Raises:
@@ -82,6 +90,8 @@ class MotionMap(ModelMixin, ConfigMixin):
             )
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("projection", torch.zeros(components, channels))
+        self.register_buffer("detail_mean", torch.zeros(len(DETAIL)))
+        self.register_buffer("detail_spread", torch.ones(len(DETAIL)))
         self.heads = nn.ModuleList(MotionHead(components, width, blocks, kernel, dropout) for _ in range(members))
         self.moves = nn.Linear(summary, 1)
         nn.init.zeros_(self.moves.weight)
@@ -92,14 +102,32 @@ class MotionMap(ModelMixin, ConfigMixin):
         centred = tokens - self.get_buffer("mean")[:, None, None]
         return torch.einsum("kc,bcij->bkij", self.get_buffer("projection"), centred)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, channels, r, c) -> (B, 1, r, c) shape of the log of motion: mean 0 and deviation 1 over each picture."""
-        projected = self.project(tokens)
-        return torch.stack([standardized(head(projected)) for head in self.heads]).mean(0)
+    def details(self, contrasts: Tensor) -> Tensor:
+        """(B, 4, r, c) contrasts of :func:`detail_of` -> (B, 6, r, c) what the heads are told of detail and height."""
+        logs = contrasts.clamp_min(LEAST_DETAIL).log()
+        steps = torch.cat([logs[:, :1], logs[:, 1:] - logs[:, :-1]], 1)
+        mean, spread = (self.get_buffer(name)[:, None, None] for name in ("detail_mean", "detail_spread"))
+        relative = (steps[:, :1] - steps[:, :1].mean((2, 3), keepdim=True)) / spread[:1]
+        height = torch.linspace(-1, 1, steps.shape[2], dtype=steps.dtype, device=steps.device)
+        height = height[None, None, :, None].expand(len(steps), 1, *steps.shape[2:])
+        return torch.cat([(steps - mean) / spread, relative, height], 1)
+
+    def forward(self, tokens: Tensor, contrasts: Tensor) -> Tensor:
+        """Shape of the log of motion, mean 0 and deviation 1 over each picture.
+
+        Args:
+            tokens: (B, channels, r, c) of all layers.
+            contrasts: (B, 4, r, c) of :func:`detail_of`.
+
+        Returns:
+            (B, 1, r, c).
+        """
+        projected, details = self.project(tokens), self.details(contrasts)
+        return torch.stack([standardized(head(projected, details)) for head in self.heads]).mean(0)
 
     def kept(self, summary: Tensor) -> Tensor:
         """(B, summary) -> (B, 1): how much of its motion a picture keeps, by the odds that it moves."""
-        score = self.moves(summary.to(self.dtype)).float() - self.config.threshold
+        score = self.config.steepness * (self.moves(summary.to(self.dtype)).float() - self.config.threshold)
         kept: Tensor = score.clamp_max(0).exp().clamp_min(self.config.least)
         return kept
 
@@ -117,7 +145,9 @@ class MotionMap(ModelMixin, ConfigMixin):
         """
         features = see(photo, self.device)
         with torch.autocast(photo.device.type, enabled=False):
-            shape = F.interpolate(self(features.stacked().to(self.dtype)).float(), size, mode="bilinear")[0, 0]
+            contrasts = detail_of(photo, features.grid).to(self.device, self.dtype)
+            coarse = self(features.stacked().to(self.dtype), contrasts[None]).float()
+            shape = F.interpolate(coarse, size, mode="bilinear")[0, 0]
         if self.config.smoothness > 0:
             shape = smoothed(shape, features.tokens[max(features.tokens)][0], photo, self.config.smoothness)
         relative = (self.config.contrast * standardized(shape[None, None])).exp()
@@ -128,21 +158,32 @@ class MotionMap(ModelMixin, ConfigMixin):
 
 
 class MotionHead(nn.Module):
-    """Components of tokens -> one map, by a linear part and a few residual blocks with a look around."""
+    """Components of tokens, and details -> one map, by a linear part and a few residual blocks with a look around."""
 
     def __init__(self, components: int, width: int, blocks: int, kernel: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
         self.enter = nn.Conv2d(components, width, 1)
+        self.enter_details = nn.Conv2d(DETAILS, width, 1)
         self.blocks = nn.Sequential(*[_Block(width, kernel) for _ in range(blocks)])
         self.leave = nn.Conv2d(width, 1, 1)
         self.linear = nn.Conv2d(components, 1, 1)
-        nn.init.zeros_(self.linear.weight)
+        self.linear_details = nn.Conv2d(DETAILS, 1, 1)
+        self.begin()
 
-    def forward(self, components: Tensor) -> Tensor:
-        """(B, K, r, c) -> (B, 1, r, c)."""
+    def begin(self) -> None:
+        """Fresh weights from torch's generator; the linear parts start at nothing."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear_details.weight)
+
+    def forward(self, components: Tensor, details: Tensor) -> Tensor:
+        """(B, K, r, c) and (B, 6, r, c) -> (B, 1, r, c)."""
         x = self.dropout(components)
-        result: Tensor = self.leave(F.silu(self.blocks(self.enter(x)))) + self.linear(x)
+        inner = self.blocks(self.enter(x) + self.enter_details(details))
+        result: Tensor = self.leave(F.silu(inner)) + self.linear(x) + self.linear_details(details)
         return result
 
 
@@ -165,6 +206,16 @@ def see(photo: Tensor, device: torch.device) -> Features:
     # bfloat16 is slower here than float32, and the heads learned from the latter.
     with torch.autocast(device.type, enabled=False):
         return encode(seen.clamp(0, 1).cpu(), layers=LAYERS, tokens=TOKENS, device=device)
+
+
+def detail_of(photo: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(4, rows, columns) contrasts of a photo (3, H, W) in [0, 1] about each token of a grid (columns, rows).
+
+    They are what would be seen if all of it shook by :data:`DETAIL` pixels (`gid.motion.energy.shaken`).
+    """
+    pixels = (255 * photo.detach().float().clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy()
+    maps = shaken(brightness_of(np.ascontiguousarray(pixels)), DETAIL)
+    return torch.from_numpy(np.stack([to_grid(values, grid) for values in maps]))
 
 
 def standardized(maps: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ Flow from the start frame to others, each frame's median taken out, root mean sq
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,11 @@ Frames = NDArray[np.uint8]
 GRID = (64, 36)
 LONG_SIDE = 512
 TEXTURE = 1.5
+# Displacements, in pixels of a picture at most 512 wide or high, for which what would be seen is tabulated.
+LEAST_SHAKE = 0.0875
+SHAKES = tuple(LEAST_SHAKE * 2.0**k for k in range(9))
+# Blurs narrower than this, in pixels, are what the slope says: the picture's samples are no closer.
+NARROW = 0.8
 
 
 def to_grid(values: Floats, grid: tuple[int, int] = GRID) -> Floats:
@@ -69,3 +76,37 @@ def motion_energy(frames: Frames, start: int = 0, every: int = 1, grid: tuple[in
             path.append(to_grid(flow - np.median(flow.reshape(-1, 2), 0).astype(np.float32), grid))
     moving = np.stack(path)
     return np.asarray(np.sqrt(np.square(moving - moving.mean(0)).sum(-1).mean(0)), np.float32)
+
+
+def brightness_of(photo: Frames) -> Floats:
+    """(h, w) grey levels of a photo (H, W, 3) uint8 RGB, at most 512 wide or high, blurred by a pixel."""
+    scale = min(1.0, LONG_SIDE / max(photo.shape[:2]))
+    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0))
+
+
+def shaken(brightness: Floats, displacements: Sequence[float] = SHAKES) -> Floats:
+    """What would be seen if all of a picture shook: the standard deviation of brightness over time at each pixel.
+
+    Displacements are taken as Gaussian, alike in all directions: small ones show the slope of brightness, large ones
+    the contrast of the surroundings, which no motion can exceed.
+
+    Args:
+        brightness: (h, w).
+        displacements: root mean square lengths in pixels, n of them.
+
+    Returns:
+        (n, h, w) in grey levels.
+    """
+    centred = np.asarray(brightness - brightness.mean(), np.float32)
+    slope = np.hypot(cv2.Sobel(centred, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(centred, cv2.CV_32F, 0, 1) / 8)
+    maps = []
+    for length in displacements:
+        along = length / np.sqrt(2)
+        if along < NARROW:
+            maps.append(along * slope)
+            continue
+        mean = cv2.GaussianBlur(centred, (0, 0), along)
+        square = cv2.GaussianBlur(centred * centred, (0, 0), along)
+        maps.append(np.sqrt(np.maximum(square - mean * mean, 0)))
+    return np.asarray(np.stack(maps), np.float32)

@@ -1,13 +1,16 @@
 """The motion map: heads on frozen tokens that say where an unseen photo moves, from clips of real scenes.
 
 Loss, picture by picture: one minus the correlation of the map with the log of measured energy, weighted by how far the
-measurement can be believed, over the whole picture and again over what moves in it. A correlation asks for shape alone:
+measurement can be believed, over the whole picture and again over what moves in it; and one minus the correlation of
+what a person would see if the picture moved by the map with what is seen in the clip, and how much of it would be seen
+where the clip stands still. The last two need no optical flow. A correlation asks for shape alone:
 how strong the wind was no photo can tell (the log of mean motion has a deviation of 1.4 over clips, and a regression on
 the encoder's summary does not foresee it: r = 0.15 in folds by scene), so that its geometric mean is taken.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -34,6 +38,8 @@ from gid.training.motion_map_data import (
     MotionRows,
     Row,
     measured_frames,
+    scene_frames,
+    seen_when_moving,
     tokens_of,
 )
 from gid.training.stillness import fitted
@@ -44,6 +50,10 @@ SOFT = 0.1
 MOVING = 0.3
 CERTAIN = 0.1
 FEWEST = 40
+# Under this share of its 95th percentile visible motion counts as none; and the displacement, in pixels of a picture
+# 512 wide, at which a head's zero stands while it learns.
+STILL = 0.1
+TYPICAL_PIXELS = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,11 @@ class MotionMapTrainingConfig(TrainingConfig):
         still: folders of photographs of things that do not; without them every picture moves.
         decay: weight of the squared norm in the regression of whether a picture moves.
         inside_weight: of the correlation within what moves, against the one over the whole picture.
+        visible_weight: of the correlation of visible motion, against the same.
+        leakage_weight: of visible motion where the clip stands still, against the same.
+        scenes: folders of shards of procedural scenes to learn from as well.
+        every_scene: one in how many of them is taken.
+        scene_share: of what a step is shown.
     """
 
     limits: ClassVar[Mapping[str, Limit]] = TRAINING_LIMITS | {
@@ -73,6 +88,10 @@ class MotionMapTrainingConfig(TrainingConfig):
         "members": Limit(1),
         "decay": Limit(0),
         "inside_weight": Limit(0),
+        "visible_weight": Limit(0),
+        "leakage_weight": Limit(0),
+        "every_scene": Limit(1),
+        "scene_share": Limit(0, 1),
     }
 
     clips: tuple[Path, ...] = ()
@@ -87,8 +106,13 @@ class MotionMapTrainingConfig(TrainingConfig):
     still: tuple[Path, ...] = ()
     decay: float = 1e-5
     inside_weight: float = 0.5
-    steps: int = 250
-    batch_size: int = 12
+    visible_weight: float = 2.5
+    leakage_weight: float = 0.75
+    scenes: tuple[Path, ...] = ()
+    every_scene: int = 8
+    scene_share: float = 0.25
+    steps: int = 300
+    batch_size: int = 16
     learning_rate: float = 2e-3
     warmup_steps: int = 50
     weight_decay: float = 1.0
@@ -106,22 +130,49 @@ def weighted_correlation(predicted: Tensor, measured: Tensor, weight: Tensor) ->
     return both / ((share * a * a).sum((1, 2, 3)) * (share * b * b).sum((1, 2, 3)) + 1e-8).sqrt()
 
 
-class MotionMapObjective(nn.Module):
-    """One minus the correlations of one head."""
+def visible_scores(log_energy: Tensor, visible: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """What would be seen of a map beside what is seen in the clip, as `gid.evaluation.visible` compares the two.
 
-    def __init__(self, head: MotionHead, inside_weight: float) -> None:
+    Args:
+        log_energy: (B, 1, r, c) logarithm of displacement in pixels of a picture 512 wide.
+        visible: (B, h, w) of the clips, in grey levels.
+        table: (B, 9, h, w) of `table_of`.
+
+    Returns:
+        correlation (B,) of log(1 + x / mean), and leakage (B,): the mean where the clip stands still over the mean
+        elsewhere, 0 where nothing stands still.
+    """
+    moving = F.interpolate(log_energy, visible.shape[-2:], mode="bilinear")[:, 0]
+    mine = seen_when_moving(table, moving)
+    a, b = ((x / (x.mean((1, 2), keepdim=True) + 1e-6)).log1p()[:, None] for x in (mine, visible))
+    correlation = weighted_correlation(a, b, torch.ones_like(a))
+    still = (visible < STILL * visible.flatten(1).quantile(0.95, dim=1)[:, None, None]).float()
+    leaked = (mine * still).sum((1, 2)) / still.sum((1, 2)).clamp_min(1)
+    elsewhere = (mine * (1 - still)).sum((1, 2)) / (1 - still).sum((1, 2)).clamp_min(1)
+    return correlation, leaked / (elsewhere + 1e-6)
+
+
+class MotionMapObjective(nn.Module):
+    """One minus the correlations of one head, and its leakage."""
+
+    def __init__(self, head: MotionHead, weights: tuple[float, float, float]) -> None:
+        """Keep it, with the weights of the correlation inside, of visible motion and of its leakage."""
         super().__init__()
-        self.head, self.inside_weight = head, inside_weight
+        self.head, self.weights = head, weights
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         energy, confidence = batch["energy"], batch["confidence"]
         target = (energy / energy.mean((1, 2, 3), keepdim=True).clamp_min(1e-6) + 0.1).log()
-        predicted = self.head(batch["components"])
+        predicted = self.head(batch["components"], batch["details"])
         overall = weighted_correlation(predicted, target, confidence + 1e-3).mean()
         top = energy.flatten(1).quantile(0.95, dim=1)[:, None, None, None]
         inside = weighted_correlation(predicted, target, (energy > MOVING * top) * confidence + 1e-5).mean()
-        loss = 1 - overall + self.inside_weight * (1 - inside)
-        return loss, {"correlation": overall.detach(), "inside": inside.detach()}
+        log_energy = predicted + math.log(TYPICAL_PIXELS)
+        seen, leakage = (x.mean() for x in visible_scores(log_energy, batch["visible"], batch["table"]))
+        within, visible, leaking = self.weights
+        loss = 1 - overall + within * (1 - inside) + visible * (1 - seen) + leaking * leakage
+        numbers = {"correlation": overall, "inside": inside, "visible": seen, "leakage": leakage}
+        return loss, {name: value.detach() for name, value in numbers.items()}
 
 
 def train_motion_map(config: MotionMapTrainingConfig) -> Path:
@@ -141,6 +192,7 @@ def train_motion_map(config: MotionMapTrainingConfig) -> Path:
     device = resolve_device("auto")
     # Other starts show nearly the same picture: it is looked at whole, and in its first frame from all sides.
     rows = [Row(frame, view) for frame in frames for view in range(len(VIEWS) if frame.number == 0 else 1)]
+    rows += [Row(frame, 0) for frame in scene_frames(config.scenes, config.every_scene)]
     model = MotionMap(
         channels=len(LAYERS) * 384,
         components=config.components,
@@ -149,7 +201,8 @@ def train_motion_map(config: MotionMapTrainingConfig) -> Path:
         members=config.members,
     )
     basis = main_components(
-        [tokens_of(row.frame, 0, cache, device) for row in rows if row.view == 0], config.components
+        [tokens_of(row.frame, 0, cache, device) for row in rows if row.view == 0 and not row.frame.drawn],
+        config.components,
     )
     model.get_buffer("mean").copy_(basis[0])
     model.get_buffer("projection").copy_(basis[1])
@@ -161,6 +214,7 @@ def train_motion_map(config: MotionMapTrainingConfig) -> Path:
             for row in rows
         ]
     data = MotionRows(rows, components)
+    data.tell_details(model)
     for number, head in enumerate(model.heads):
         assert isinstance(head, MotionHead)
         _train_head(replace(config, out=config.out / f"head-{number}", seed=config.seed + number), head, data)
@@ -195,11 +249,10 @@ def _fit_moves(
 
 def _train_head(config: MotionMapTrainingConfig, head: MotionHead, data: MotionRows) -> None:
     torch.manual_seed(config.seed)
-    for module in head.modules():
-        if isinstance(module, nn.Conv2d) and module is not head.linear:
-            module.reset_parameters()
-    objective = MotionMapObjective(head, config.inside_weight).train()
-    batches = RowBatches(data, ByWeight(data.weights(), config.batch_size, config.seed))
+    head.begin()
+    weights = (config.inside_weight, config.visible_weight, config.leakage_weight)
+    objective = MotionMapObjective(head, weights).train()
+    batches = RowBatches(data, ByWeight(data.weights(config.scene_share), config.batch_size, config.seed))
     run = TrainingRun(config, objective, list(head.parameters()), batches)
     run.train()
     run.keep_average()

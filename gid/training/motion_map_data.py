@@ -1,13 +1,17 @@
-"""What the motion map learns from: energy measured in clips, beside the tokens of the frames it was measured from.
+"""What the motion map learns from: motion measured in clips, beside the tokens of the frames it was measured from.
 
-Everything is kept in a folder, one file a clip and start frame, so that folds and members share the work:
+Motion is measured twice: as energy of optical flow, and as what a person sees, brightness over time, which is no noise
+where nothing can be seen, and right where most of the picture sways together. Procedural scenes can be added, whose
+motion is known. Everything is kept in a folder, one file a clip and start frame, so that folds and members share it:
 
-    frames/NAME_K.npz   photo uint8 (H, W, 3), energy and confidence float32 (36, 64), seconds
+    frames/NAME_K.npz   photo uint8 (H, W, 3), energy and confidence float32 (36, 64)
+    visible/NAME.npy    float32 (36, 64), visible motion of the clip's first 150 frames
     tokens/NAME_K@V.npy float16 (1152, 21, 37), the tokens of view V
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +27,21 @@ from tqdm.auto import tqdm
 from foundation.features import load_encoder
 from foundation.files import replacing
 from foundation.video import read_video
+from gid.data.shards import read_shards
 from gid.data.videos import clip_name, clips_in, scene_of
-from gid.diffusion.motion_map import LAYERS, TOKENS
-from gid.motion.energy import motion_energy, texture_confidence, to_grid
+from gid.diffusion.motion_map import DETAIL, LAYERS, TOKENS, MotionMap
+from gid.evaluation.visible import brightness, visible_motion
+from gid.motion.energy import (
+    GRID,
+    LEAST_SHAKE,
+    LONG_SIDE,
+    SHAKES,
+    brightness_of,
+    motion_energy,
+    shaken,
+    texture_confidence,
+    to_grid,
+)
 
 Floats = NDArray[np.float32]
 
@@ -35,6 +51,11 @@ TOKEN_GRID = (37, 21)
 WINDOW = 150
 KEPT = 120
 MAX_PHOTO = 768
+STRETCHED = (LONG_SIDE, LONG_SIDE * 9 // 16)
+DETAIL_ENTRIES = [SHAKES.index(length) for length in DETAIL]
+# A procedural scene in which nothing moves this far, in pixels, says nothing of where things move.
+LEAST_ENERGY = 0.3
+LEAST_PIXELS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,8 @@ class MeasuredFrame:
         photo: uint8 (H, W, 3).
         energy: (36, 64) in pixels of a picture at most 512 wide or high.
         confidence: (36, 64) in [0, 1].
+        visible: (36, 64) standard deviation of brightness over time, in grey levels.
+        drawn: whether it is a procedural scene.
     """
 
     name: str
@@ -82,6 +105,8 @@ class MeasuredFrame:
     photo: NDArray[np.uint8]
     energy: Floats
     confidence: Floats
+    visible: Floats
+    drawn: bool = False
 
     @property
     def scene(self) -> str:
@@ -109,6 +134,7 @@ def measured_frames(folders: tuple[Path, ...], cache: Path, starts: int, every: 
 
 def _frames_of(path: Path, cache: Path, starts: int, every: int) -> Iterator[MeasuredFrame]:
     name = clip_name(path)
+    visible = _visible_of(path, cache / "visible" / f"{name}.npy")
     frames: NDArray[np.uint8] | None = None
     for number in range(starts):
         file = cache / "frames" / f"{name}_{number}.npz"
@@ -120,7 +146,67 @@ def _frames_of(path: Path, cache: Path, starts: int, every: int) -> Iterator[Mea
             with replacing(file) as partial, partial.open("wb") as stream:
                 np.savez(stream, photo=photo, energy=energy, confidence=texture_confidence(photo))
         with np.load(file) as stored:
-            yield MeasuredFrame(name, number, stored["photo"], stored["energy"], stored["confidence"])
+            yield MeasuredFrame(name, number, stored["photo"], stored["energy"], stored["confidence"], visible)
+
+
+def _visible_of(path: Path, file: Path) -> Floats:
+    """Visible motion of a clip (36, 64), measured once; the same for all its start frames."""
+    if not file.is_file():
+        frames, _ = read_video(path, max_frames=WINDOW)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as partial, partial.open("wb") as stream:
+            np.save(stream, to_grid(visible_motion(brightness(frames))))
+    stored: Floats = np.load(file)
+    return stored
+
+
+def scene_frames(folders: tuple[Path, ...], every: int) -> list[MeasuredFrame]:
+    """One in `every` of the procedural scenes in shards, as if measured; those in which nothing moves are left out.
+
+    Raises:
+        ValueError: a folder without shards, or `every` under 1.
+    """
+    if every < 1:
+        raise ValueError(f"one scene in {every} was asked for; give 1 or more")
+    frames = []
+    for shard in (shard for folder in folders for shard in read_shards(folder)):
+        for index in range(0, len(shard.photos), every):
+            scale = torch.tensor([LONG_SIDE, LONG_SIDE, LONG_SIDE * 9 // 16, LONG_SIDE * 9 // 16])[:, None, None]
+            motion = shard.coefficients[index, 1:].float() * scale
+            energy = to_grid(motion.square().sum((0, 1)).mul(2).sqrt().numpy())
+            if energy.max() < LEAST_ENERGY:
+                continue
+            photo = shard.photos[index].permute(1, 2, 0).contiguous().numpy()
+            table, log_energy = torch.from_numpy(table_of(photo)), torch.from_numpy(np.log(energy + LEAST_PIXELS))
+            seen = seen_when_moving(table[None], log_energy[None])[0].numpy()
+            name = f"scene-{int(shard.seeds[index])}"
+            frames.append(MeasuredFrame(name, 0, photo, energy, texture_confidence(photo), seen, True))
+    return frames
+
+
+def table_of(photo: NDArray[np.uint8]) -> Floats:
+    """(9, 36, 64): what would be seen of a photo (H, W, 3) if it shook by each of `gid.motion.energy.SHAKES`."""
+    stretched = np.asarray(cv2.resize(photo, STRETCHED, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.stack([to_grid(values) for values in shaken(brightness_of(stretched))])
+
+
+def seen_when_moving(table: Tensor, log_energy: Tensor) -> Tensor:
+    """What is seen of pictures that move by so much, between the entries of their tables; differentiable.
+
+    Args:
+        table: (B, 9, h, w) of :func:`table_of`, on any grid.
+        log_energy: (B, h, w) logarithm of displacement in pixels of a picture 512 wide.
+
+    Returns:
+        (B, h, w) in grey levels.
+    """
+    place = (log_energy - math.log(LEAST_SHAKE)) / math.log(2)
+    within = place.clamp(0, len(SHAKES) - 1 - 1e-3)
+    lower = within.detach().floor().long()[:, None]
+    share = within - lower[:, 0]
+    seen = table.gather(1, lower)[:, 0] * (1 - share) + table.gather(1, lower + 1)[:, 0] * share
+    # Under the first entry it falls as displacement does.
+    return torch.where(place < 0, table[:, 0] * (place.clamp_max(0) * math.log(2)).exp(), seen)
 
 
 def _measured(
@@ -166,34 +252,59 @@ class Row:
     frame: MeasuredFrame
     view: int
 
-    def maps(self) -> tuple[Floats, Floats]:
-        """Energy and confidence (21, 37)."""
-        found = []
-        for values in (self.frame.energy, self.frame.confidence):
-            fine = cv2.resize(values, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
-            found.append(to_grid(np.asarray(VIEWS[self.view].of(np.asarray(fine)), np.float32), TOKEN_GRID))
-        return found[0], found[1]
+    def of(self, values: Floats, grid: tuple[int, int]) -> Floats:
+        """The view's part of a map (36, 64), averaged to a grid (width, height)."""
+        fine = cv2.resize(values, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+        return to_grid(np.asarray(VIEWS[self.view].of(np.asarray(fine)), np.float32), grid)
 
 
 class MotionRows(Dataset[dict[str, Tensor]]):
-    """Rows as tensors: components (K, 21, 37), energy and confidence (1, 21, 37)."""
+    """Rows as tensors.
+
+    components (K, 21, 37), contrasts (4, 21, 37), energy and confidence (1, 21, 37), visible (36, 64) and the table
+    (9, 36, 64) of what would be seen.
+    """
 
     def __init__(self, rows: list[Row], components: list[NDArray[np.float16]]) -> None:
         self.rows, self.components = rows, components
-        self.maps = [row.maps() for row in rows]
+        tables: dict[tuple[str, int], Floats] = {}
+        self.maps = []
+        for row in rows:
+            key = (row.frame.name, row.frame.number)
+            if key not in tables:
+                tables[key] = table_of(row.frame.photo)
+            table = tables[key]
+            self.maps.append(
+                {
+                    "energy": row.of(row.frame.energy, TOKEN_GRID)[None],
+                    "confidence": row.of(row.frame.confidence, TOKEN_GRID)[None],
+                    "visible": row.of(row.frame.visible, GRID),
+                    "table": np.stack([row.of(each, GRID) for each in table]),
+                    "contrasts": np.stack([row.of(each, TOKEN_GRID) for each in table[DETAIL_ENTRIES]]),
+                }
+            )
+
+    def tell_details(self, model: MotionMap) -> None:
+        """Let a model know how detail varies over real pictures, and keep what it then makes of it beside each row."""
+        contrasts = torch.from_numpy(np.stack([each["contrasts"] for each in self.maps]))
+        real = torch.tensor([not row.frame.drawn for row in self.rows])
+        spread, mean = torch.std_mean(model.details(contrasts[real])[:, : len(DETAIL)], (0, 2, 3))
+        model.get_buffer("detail_mean").copy_(mean)
+        model.get_buffer("detail_spread").copy_(spread)
+        for each, details in zip(self.maps, model.details(contrasts).numpy(), strict=True):
+            each["details"] = details
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        energy, confidence = self.maps[index]
-        return {
-            "components": torch.from_numpy(self.components[index]).float(),
-            "energy": torch.from_numpy(energy)[None],
-            "confidence": torch.from_numpy(confidence)[None],
-        }
+        tensors = {name: torch.from_numpy(values) for name, values in self.maps[index].items()}
+        return tensors | {"components": torch.from_numpy(self.components[index]).float()}
 
-    def weights(self) -> list[float]:
-        """Of each row, so that every scene is drawn as often as another."""
+    def weights(self, drawn_share: float) -> list[float]:
+        """Of each row, so that every real scene is drawn as often as another, and procedural ones by this share."""
         scenes = [row.frame.scene for row in self.rows]
-        return [1.0 / scenes.count(scene) for scene in scenes]
+        drawn = [row.frame.drawn for row in self.rows]
+        counts = {kind: len({s for s, d in zip(scenes, drawn, strict=True) if d is kind}) for kind in (True, False)}
+        shares = {True: drawn_share, False: 1 - drawn_share if counts[True] else 1.0}
+        return [shares[d] / counts[d] / scenes.count(s) for s, d in zip(scenes, drawn, strict=True)]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gid.motion.energy import motion_energy, texture_confidence
+from gid.motion.energy import motion_energy, shaken, texture_confidence
 
 
 def _swaying(count: int = 24, pixels: float = 3.0) -> np.ndarray:
@@ -29,6 +29,23 @@ def test_energy_is_the_root_mean_square_of_the_swing() -> None:
     assert energy.shape == (36, 64)
     assert energy[10:25, 24:38].mean() == pytest.approx(3 / np.sqrt(2), rel=0.08)
     assert energy[:, :15].max() < 0.05
+
+
+def test_what_would_be_seen_is_what_shaking_the_picture_shows() -> None:
+    """Against the picture moved by random displacements, many times."""
+    generator = np.random.default_rng(9)
+    noise = cv2.GaussianBlur(generator.normal(size=(96, 128)), (0, 0), 3)
+    picture = (128 + 40 * noise / noise.std()).astype(np.float32)
+    for length in (0.35, 2.8, 11.2):
+        moved = []
+        for _ in range(400):
+            x, y = generator.normal(scale=length / np.sqrt(2), size=2)
+            shift = np.array([[1, 0, x], [0, 1, y]])
+            moved.append(cv2.warpAffine(picture, shift, (128, 96), borderMode=cv2.BORDER_REFLECT_101))
+        expected = np.std(moved, axis=0)[20:-20, 20:-20]
+        found = shaken(picture, [length])[0][20:-20, 20:-20]
+        assert found.mean() == pytest.approx(expected.mean(), rel=0.1)
+        assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_a_camera_that_shifts_is_no_motion() -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from foundation.video import write_video
+from gid.data.scenes import SceneConfig
+from gid.data.shards import write_shards
 from gid.diffusion.motion_map import MotionMap
 from gid.training.motion_map import (
     MotionMapTrainingConfig,
@@ -17,9 +19,18 @@ from gid.training.motion_map import (
     main_components,
     train_motion_map,
     typical_amount,
+    visible_scores,
     weighted_correlation,
 )
-from gid.training.motion_map_data import MeasuredFrame, Row, View
+from gid.training.motion_map_data import (
+    MeasuredFrame,
+    MotionRows,
+    Row,
+    View,
+    scene_frames,
+    seen_when_moving,
+    table_of,
+)
 
 
 def _clip(path: Path, seed: int, count: int = 40) -> None:
@@ -68,6 +79,9 @@ def test_a_shortened_run_writes_a_map_that_loads(tmp_path: Path) -> None:
     assert envelope.isfinite().all()
     assert (tmp_path / "run" / "data" / "tokens" / "disc0_0@4.npy").is_file()
     assert not (tmp_path / "run" / "data" / "tokens" / "disc0_1@1.npy").exists()
+    # What is seen to move lies at the disc, not on the wall: the second disc hangs to the right.
+    visible = np.load(tmp_path / "run" / "data" / "visible" / "disc1.npy")
+    assert visible[12:22, 24:41].mean() > 5 * visible[:, :8].mean()
 
 
 def test_without_clips_it_says_what_to_give(tmp_path: Path) -> None:
@@ -107,12 +121,63 @@ def test_views_cut_and_mirror() -> None:
     values = np.arange(12).reshape(3, 4)
     np.testing.assert_array_equal(View(mirrored=True).of(values), values[:, ::-1])
     np.testing.assert_array_equal(View(0.5, 1, 0).of(values), [[2, 3]])
-    frame = MeasuredFrame(
-        "a", 0, np.zeros((9, 16, 3), np.uint8), np.ones((36, 64), np.float32), np.eye(36, 64, dtype=np.float32)
-    )
-    energy, confidence = Row(frame, 1).maps()
+    flat, sloped = np.ones((36, 64), np.float32), np.eye(36, 64, dtype=np.float32)
+    row = Row(MeasuredFrame("a", 0, np.zeros((9, 16, 3), np.uint8), flat, sloped, flat), 1)
+    energy, confidence = row.of(row.frame.energy, (37, 21)), row.of(row.frame.confidence, (37, 21))
     assert energy.shape == confidence.shape == (21, 37)
     assert confidence[0, -1] > confidence[0, 0]
+
+
+def test_what_is_seen_lies_between_the_entries_of_the_table() -> None:
+    table = np.sort(np.random.default_rng(6).uniform(0, 40, (1, 9, 5, 7)).astype(np.float32), 1)
+    shakes = 0.0875 * 2.0 ** np.arange(9)
+    lengths = np.random.default_rng(7).uniform(np.log(0.0875), np.log(22), (1, 5, 7))
+    found = seen_when_moving(torch.from_numpy(table), torch.from_numpy(lengths).float())[0].numpy()
+    for i, j in np.ndindex(5, 7):
+        expected = np.interp(lengths[0, i, j], np.log(shakes), table[0, :, i, j])
+        assert found[i, j] == pytest.approx(expected, rel=1e-4)
+    least = seen_when_moving(torch.from_numpy(table), torch.full((1, 5, 7), float(np.log(0.0875 / 8))))
+    np.testing.assert_allclose(least[0].numpy(), table[0, 0] / 8, rtol=1e-5)
+
+
+def test_visible_scores_are_those_of_numpy() -> None:
+    generator = np.random.default_rng(8)
+    photo = np.clip(110 + 60 * cv2.GaussianBlur(generator.normal(size=(72, 128, 3)), (0, 0), 1), 0, 255).astype(
+        np.uint8
+    )
+    table = table_of(photo)
+    assert table.shape == (9, 36, 64)
+    seen = np.zeros((36, 64), np.float32)
+    seen[:, 32:] = table[5][:, 32:]
+    log_energy = generator.normal(size=(36, 64)).astype(np.float32)
+    mine = seen_when_moving(torch.from_numpy(table)[None], torch.from_numpy(log_energy)[None])[0].numpy()
+    correlation, leakage = visible_scores(
+        torch.from_numpy(log_energy)[None, None], torch.from_numpy(seen)[None], torch.from_numpy(table)[None]
+    )
+    expected = np.corrcoef(np.log1p(mine / mine.mean()).ravel(), np.log1p(seen / seen.mean()).ravel())[0, 1]
+    assert float(correlation) == pytest.approx(expected, abs=1e-3)
+    still = seen < 0.1 * np.quantile(seen, 0.95)
+    assert float(leakage) == pytest.approx(mine[still].mean() / mine[~still].mean(), rel=1e-4)
+
+
+def test_scenes_know_their_motion_and_take_their_share(tmp_path: Path) -> None:
+    config = SceneConfig(width=112, height=64)
+    write_shards(tmp_path, 6, config, seed=3, shard_size=6, workers=1)
+    drawn = scene_frames((tmp_path,), 2)
+    assert 1 <= len(drawn) <= 3
+    assert all(frame.drawn and frame.energy.max() >= 0.3 and frame.visible.max() > 0 for frame in drawn)
+    # Where a scene stands still nothing is seen.
+    still = drawn[0].energy == 0
+    assert not still.any() or drawn[0].visible[still].max() < 1
+    flat = np.ones((36, 64), np.float32)
+    real = [MeasuredFrame(name, 0, drawn[0].photo, flat, flat, flat) for name in ("latern", "latern_2", "fern")]
+    rows = MotionRows([Row(frame, 0) for frame in [*real, *drawn]], [np.zeros((5, 21, 37), np.float16)] * 9)
+    weights = rows.weights(0.25)
+    assert weights[0] == pytest.approx(0.75 / 2 / 2)
+    assert weights[2] == pytest.approx(0.75 / 2)
+    assert sum(weights) == pytest.approx(1)
+    with pytest.raises(ValueError, match="give 1 or more"):
+        scene_frames((tmp_path,), 0)
 
 
 def test_amount_is_of_what_moves_most_where_it_can_be_believed() -> None:
@@ -120,8 +185,8 @@ def test_amount_is_of_what_moves_most_where_it_can_be_believed() -> None:
     energy[:, :32] = np.linspace(0, 10, 36 * 32).reshape(36, 32)
     confidence = np.zeros((36, 64), np.float32)
     confidence[:, :32] = 0.5
-    frame = MeasuredFrame("a", 0, np.zeros((144, 256, 3), np.uint8), energy, confidence)
+    frame = MeasuredFrame("a", 0, np.zeros((144, 256, 3), np.uint8), energy, confidence, energy)
     assert amount_of(frame) == pytest.approx(9.8 / np.sqrt(256 * 144), rel=1e-3)
-    double = MeasuredFrame("b", 0, frame.photo, energy * 4, confidence)
-    again = MeasuredFrame("b", 0, frame.photo, energy * 4, confidence)
+    double = MeasuredFrame("b", 0, frame.photo, energy * 4, confidence, energy)
+    again = MeasuredFrame("b", 0, frame.photo, energy * 4, confidence, energy)
     assert typical_amount([frame, double, again]) == pytest.approx(2 * amount_of(frame), rel=1e-3)
