@@ -22,6 +22,7 @@ import page
 # Script and arguments, in the order of the page. Fewer repeats than alone: the least of several runs counts anyway.
 RUNS: dict[str, list[str]] = {
     "end_to_end": ["end_to_end.py", "--frames", "150", "38", "75", "300"],
+    "shares": ["shares.py", "--repeats", "2"],
     "app_start": ["app_start.py", "--repeats", "2"],
     "splatting": ["splatting.py", "--repeats", "7"],
     "rendering": ["rendering.py", "--repeats", "3"],
