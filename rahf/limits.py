@@ -52,7 +52,7 @@ SALIENCY: dict[str, Limit] = {
     "rate": Limit(0, 2, "0.2 is a good start.", above=True),
     "momentum": Limit(0, 0.99, "0.5 is a good start."),
     "clip": Limit(0.1, 100, "2 is a good start."),
-    "mixing": Limit(0.5, 1, "0.93 is a good start."),
+    "mixing": Limit(0.5, 1, "0.7 is a good start with 10 steps, 0.93 with 50."),
     "salient": Limit(0, 1, "0.5 is usual.", above=True),
 }
 IMPROVE |= {

@@ -20,7 +20,7 @@ from torch import Tensor
 
 # Latents (B,c,h,w) in float64 and the index of the step -> the noise in them, in the network's own format.
 Noise = Callable[[Tensor, int], Tensor]
-MIXING = 0.93  # the paper's p: nearer to 1 the two latents drift apart, further below it the inverse loses digits
+MIXING = 0.93  # the paper's p, for 50 steps: nearer to 1 the two drift apart, far below it the inverse loses digits
 
 
 @dataclass(frozen=True)

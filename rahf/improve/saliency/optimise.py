@@ -48,7 +48,8 @@ class SaliencyOptions(Checked):
         rate: length of a step, as part of the noise's own deviation.
         momentum: how much of the last step goes on in the next.
         clip: largest entry of a gradient, as a multiple of its root mean square.
-        mixing: of the two coupled latents of the sampler; nearer to 1 they drift apart.
+        mixing: of the two coupled latents of the sampler; with few steps 0.93, which is usual with 50, lets them drift
+            apart, and colours burn out.
         judged_as: which network measures; "auto" for what the first picture is taken for.
         salient: from which part of a map's range on something counts as salient.
 
@@ -66,7 +67,7 @@ class SaliencyOptions(Checked):
     rate: float = 0.2
     momentum: float = 0.5
     clip: float = 2.0
-    mixing: float = 0.93
+    mixing: float = 0.7
     salient: float = 0.5
     judged_as: str = AUTO
 
@@ -135,6 +136,7 @@ def optimise_saliency(
     Raises:
         ValueError: a generator without a gradient, a prompt without a word that is known, or a value out of range.
     """
+    generator.need_gradient("searching for starting noise")
     options = options or SaliencyOptions()
     setting = setting or replace(generator.setting, steps=STEPS)
     check_text(prompt)

@@ -54,6 +54,7 @@ def test_the_picture_is_drawn_from_the_latents(inpainter: Generator, predictor: 
         (made.latents, made.latents),
         lambda latents, index: inpainter.noise(latents.float(), timesteps[index], told, 3.0),
         coefficients(alphas),
+        SaliencyOptions().mixing,
     )
     torch.testing.assert_close(inpainter.decode(pair[0].float())[0].clamp(0, 1), made.picture)
     torch.testing.assert_close(made.latents.norm(), inpainter.initial(1, 1).norm())
@@ -122,4 +123,4 @@ def test_what_cannot_be_searched_is_refused(inpainter: Generator, predictor: Pre
     with pytest.raises(ValueError, match=r"method is 'other'; it must be one of sgool, doodl"):
         SaliencyOptions(method="other")
     with pytest.raises(ValueError, match="needs a gradient"):
-        optimise_saliency(Generator(None, "some", 32, False), predictor, PROMPT)
+        optimise_saliency(Generator(lambda prompt: None, "some", 32, False), predictor, PROMPT)
