@@ -30,7 +30,7 @@ from foundation.pictures import load_photo, to_uint8
 from gid.data.videos import Pair, held_out, load_pairs
 from gid.diffusion.pipeline import GIDPipeline, load_pipeline
 from gid.evaluation.metrics import AGREEMENT_DISTANCES, agreement_error, motion_agreement, motion_energy_correlation
-from gid.motion.coherence import handled
+from gid.motion.coherence import smooth_for_dragging
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.modes import ModalModel, limit_displacement
 from gid.rendering.animate import render_displacements
@@ -127,7 +127,7 @@ def pulls(pipeline: GIDPipeline, photos: Sequence[Path]) -> Picture:
     for path in photos:
         photo = load_photo(path, max_side=384)
         volume = pipeline(load_photo(path, max_side=512), seed=0, hold_still=False).volumes[0]
-        shapes = (volume, handled(volume, photo))
+        shapes = (volume, smooth_for_dragging(volume, photo))
         lines.append(np.concatenate([to_uint8(photo[None])[0], *(pulled(pipeline, photo, v) for v in shapes)], 1))
     width = max(line.shape[1] for line in lines)
     return np.concatenate([np.pad(line, ((0, 3), (0, width - line.shape[1]), (0, 0))) for line in lines])
@@ -164,7 +164,7 @@ def main() -> None:
         f"![Photographs pulled at their liveliest point]({pull.name})",
         "",
         "A photograph, pulled at its liveliest point by a tenth of its long side: by the shapes as they sway, and as a",
-        "hand meets them (`gid.motion.coherence.handled`).",
+        "hand meets them (`gid.motion.coherence.smooth_for_dragging`).",
     ]
     options.document.write_text("\n".join(text) + "\n", encoding="utf-8")
 

@@ -71,7 +71,7 @@ def cohere(unit: Tensor, envelope: Tensor, photo: Tensor, strength: float) -> Te
     return (smooth * kept.sqrt()[..., None, None, None]).to(unit.dtype)
 
 
-def handled(volume: SpectralVolume, photo: Tensor, strength: float = HANDLING) -> SpectralVolume:
+def smooth_for_dragging(volume: SpectralVolume, photo: Tensor, strength: float = HANDLING) -> SpectralVolume:
     """The motion of a photo as a hand should meet it: shapes whose amplitude, too, is even within an object.
 
     For swaying, how far each pixel moves is the envelope's to say. A pull of a tenth of the picture makes much of small

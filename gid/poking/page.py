@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gid.motion.coherence import handled
+from gid.motion.coherence import smooth_for_dragging
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.modes import Complex, ModalModel
+from gid.poking.parts import find_parts
 from gid.rendering.layers import Layers, object_mesh, take_apart
 from gid.rendering.segments import Segments, nearest_cells
 
@@ -137,8 +138,9 @@ def encode_canvas(photo: Tensor, volume: SpectralVolume, bits: int = 8, max_side
 
     The layers are of the photo at `LAYERS_SIDE`: per vertex of the objects' mesh int16 x, y over 8192 and uint16 x, y
     over 65535 (fractions of the sides: its place, and where its motion is) and its segment as uint16; for each cell of
-    the motion uint16 x, y where the plate's motion is; triangles as three uint16, far to near; the plate as JPEG; and a
-    PNG with how much of a pixel is an object's in red, its segment in green.
+    the motion uint16 x, y where the plate's motion is; triangles as three uint16, far to near; for each cell of the
+    modes' grid its part and its share in it as uint8 (`gid.poking.parts`, whose limits the header holds); the plate as
+    JPEG; and a PNG with how much of a pixel is an object's in red, its segment in green.
     """
     layers = take_apart(_at_most(photo, LAYERS_SIDE), volume)
     height, width = layers.labels.shape
@@ -146,15 +148,21 @@ def encode_canvas(photo: Tensor, volume: SpectralVolume, bits: int = 8, max_side
     mesh = object_mesh(layers.segments, layers.labels, layers.alpha, step)
     if not len(mesh.triangles) or len(mesh.vertices.places) >= 2**16:
         return encode_motion(volume, bits, max_side)
+    longer = max(photo.shape[1:])
+    parts = find_parts(layers.segments, (photo.shape[2] / longer, photo.shape[1] / longer))
+    model = ModalModel.from_volume(volume, max_side, parts)
+    if model.parts is None:
+        raise ValueError("the photo's objects and its parts do not belong together")
     ground = _ground_sources(layers.segments)
     behind, mask = _jpeg(layers.plate, 88), _mask(layers)
-    counts = {
+    counts: dict[str, Any] = {
         "vertices": len(mesh.vertices.places),
         "triangles": len(mesh.triangles),
         "columns": ground.shape[1],
         "rows": ground.shape[0],
         "behind": len(behind),
         "mask": len(mask),
+        "limits": model.parts.limits.tolist(),
     }
     # Pixel centres at integers here, edges at 0 and 1 there.
     places = (mesh.vertices.places + 0.5) / np.array([width, height], np.float32)
@@ -164,6 +172,7 @@ def encode_canvas(photo: Tensor, volume: SpectralVolume, bits: int = 8, max_side
         mesh.vertices.owners.astype("<u2").tobytes(),
         np.round(ground * 65535).astype("<u2").tobytes(),
         mesh.triangles.astype("<u2").tobytes(),
+        np.stack([model.parts.owners, np.round(model.parts.shares * 255)], -1).astype(np.uint8).tobytes(),
         behind,
         mask,
     ]
@@ -216,7 +225,7 @@ def encode_photo(photo: Tensor, max_side: int = 1024, quality: int = 88) -> byte
 def export_page(photo: Tensor, volume: SpectralVolume, title: str = "A photo to poke", smoothed: bool = False) -> str:
     """One self-contained HTML page: the photo (3, H, W) in [0, 1], its motion at 8 bits, the canvas's own modules.
 
-    ``smoothed`` says that the motion is smoothed for the hand already (`gid.motion.coherence.handled`).
+    ``smoothed`` says that the motion is smoothed for the hand already (`gid.motion.coherence.smooth_for_dragging`).
     Nothing in it refers to another file or a network; under 3 MB for a photo of 512 pixels a side.
     Raises ValueError if the motion is of another photo or does not move, or the canvas's files are missing.
     """
@@ -233,6 +242,8 @@ def export_page(photo: Tensor, volume: SpectralVolume, title: str = "A photo to 
         "SCRIPT": inline_modules(folder),
         "SHADERS": json.dumps(shaders).replace("<", "\\u003c"),
         "PHOTO": "data:image/jpeg;base64," + base64.b64encode(encode_photo(photo)).decode(),
-        "MOTION": base64.b64encode(encode_canvas(photo, volume if smoothed else handled(volume, photo))).decode(),
+        "MOTION": base64.b64encode(
+            encode_canvas(photo, volume if smoothed else smooth_for_dragging(volume, photo))
+        ).decode(),
     }
     return re.sub(r"%%(\w+)%%", lambda match: fields[match.group(1)], page)

@@ -16,7 +16,7 @@ from foundation.pictures import load_photo, to_uint8
 from foundation.trace import stage, staged
 from foundation.video import read_video, write_video
 from gid.limits import POKE
-from gid.motion.coherence import handled
+from gid.motion.coherence import smooth_for_dragging
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.parts import Parts, find_parts
 from gid.poking.simulation import Gesture, Knobs, poke_displacements
@@ -78,7 +78,7 @@ def render_response(
 ) -> Iterator[Tensor]:
     """Frames (n, 3, H, W) in [0, 1] of photo (3, H, W) answering `response`; the first and the last are the photo.
 
-    ``smoothed`` says that the motion is smoothed for the hand already (`gid.motion.coherence.handled`).
+    ``smoothed`` says that the motion is smoothed for the hand already (`gid.motion.coherence.smooth_for_dragging`).
     Raises ValueError if the motion is of another photo, or nothing in it moves.
     """
     height, width = photo.shape[-2:]
@@ -87,15 +87,17 @@ def render_response(
         raise ValueError("this motion does not move anything: estimate the motion of the photo first")
     volume = volume.to("cpu")
     with stage("smooth for dragging"):
-        pulled = _reduced(volume if smoothed else handled(volume, photo))
+        pulled = _reduced(volume if smoothed else smooth_for_dragging(volume, photo))
+    longer = max(width, height)
     with stage("simulate"):
         segments = find_segments(pulled.coefficients, width, height)
-    longer = max(width, height)
-    moved = response.displacements(pulled, find_parts(segments, (width / longer, height / longer)))
-    lengths = torch.hypot(moved[:, 0] * width, moved[:, 1] * height)
-    layers = layers_of(photo, pulled, float(lengths.max()), segments)
-    parts = (moved[start : start + CHUNK].to(photo.device) for start in range(0, len(moved), CHUNK))
-    return render_displacements(photo, parts, renderer, lengths.mean(dim=0), lengths.amax(dim=0), layers)
+        parts = find_parts(segments, (width / longer, height / longer))
+        moved = response.displacements(pulled, parts)
+        lengths = torch.hypot(moved[:, 0] * width, moved[:, 1] * height)
+    # Where one part answers alone, the photo drawn as one would tear at its border however little it moves.
+    layers = layers_of(photo, pulled, segments=segments) if parts is not None else None
+    chunks = (moved[start : start + CHUNK].to(photo.device) for start in range(0, len(moved), CHUNK))
+    return render_displacements(photo, chunks, renderer, lengths.mean(dim=0), lengths.amax(dim=0), layers)
 
 
 def write_response(

@@ -21,6 +21,7 @@ from gid.limits import POKE
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.modes import Complex, ModalModel, Real, limit_displacement
 from gid.poking.oscillator import propagator
+from gid.poking.parts import Parts
 from gid.poking.wind import WIND_STEP, Wind, WindOnModes
 
 HOLD_OMEGA = 2 * math.pi * 6
@@ -86,14 +87,17 @@ class Gesture:
 
 @dataclass
 class Simulation:
-    """The state of one photo's modes and what acts on them. Time goes on only in `step`."""
+    """The state of one photo's modes and what acts on them. Time goes on only in `step`.
+
+    q, v: (groups * J) modal coordinates and their velocities, [part][mode].
+    """
 
     model: ModalModel
     knobs: Knobs = field(default_factory=Knobs)
     time: float = 0.0
 
     def __post_init__(self) -> None:
-        self.q: Complex = np.zeros(len(self.model.shapes), dtype=np.complex128)
+        self.q: Complex = np.zeros(self.model.groups * len(self.model.shapes), dtype=np.complex128)
         self.v: Complex = np.zeros_like(self.q)
         self.held: dict[int, tuple[tuple[float, float], tuple[float, float]]] = {}
         self.winds: list[WindOnModes] = []
@@ -108,6 +112,10 @@ class Simulation:
         if len(self.knobs.gains) != count:
             raise ValueError(f"the motion has {count} bands above the constant one, got {len(self.knobs.gains)} gains")
         return np.array(self.knobs.gains, dtype=np.float64)
+
+    def _in_all(self, values: Real) -> Real:
+        """Values (J,) of the modes, for every part alike."""
+        return np.tile(values, self.model.groups)
 
     def hold(self, at: tuple[float, float], pull: tuple[float, float], pointer: int = 0) -> None:
         """Take hold of the photo at `at` and pull it by `pull` (fractions of width and height); call again to move."""
@@ -125,21 +133,21 @@ class Simulation:
             return
         points = np.array([at for at, _ in self.held.values()])
         pulls = np.array([pull for _, pull in self.held.values()])
-        self._target = self.model.displace(points, pulls, self.gains, np.ones(len(self.q)))
+        self._target = self.model.displace(points, pulls, self.gains, np.ones(len(self.model.shapes)))
 
     def poke(self, at: tuple[float, float], push: tuple[float, float]) -> None:
         """An impulse that, on the paper's material, swings the point out by `push` (fractions of width and height)."""
         pull = np.array([[push[0] * self.model.aspect[0], push[1] * self.model.aspect[1]]])
         omega = self.model.omega
         amplitude = self.model.displace(np.array([at]), pull, self.gains, 1 / omega)
-        here = self.model.at(*at) * self.gains[:, None]
+        here = self.model.grouped_at(*at) * self._in_all(self.gains)[:, None]
         meant = float(np.linalg.norm((amplitude @ here).real))
         peak = 0.0
         for k in range(1, SWING_SAMPLES + 1):
             swing = propagator(omega, self.model.gamma, k * SWING_TIME / SWING_SAMPLES)[1]
-            peak = max(peak, float(np.linalg.norm((swing * omega * amplitude @ here).real)))
+            peak = max(peak, float(np.linalg.norm((self._in_all(swing * omega) * amplitude @ here).real)))
         if peak > 0:
-            self.v = self.v + omega * amplitude * (meant / peak / self.knobs.mass)
+            self.v = self.v + self._in_all(omega) * amplitude * (meant / peak / self.knobs.mass)
 
     def gust(self, wind: Wind) -> None:
         """Let a wind come up at the next wind step."""
@@ -170,21 +178,26 @@ class Simulation:
             rest = self._target
         elif self.winds:
             for wind in self.winds:
-                rest = rest + wind.force(wind_index) / (self.knobs.mass * omega**2)
-        a, b, c, d = propagator(omega, gamma, dt)
+                rest = rest + np.tile(wind.force(wind_index) / (self.knobs.mass * omega**2), self.model.groups)
+        a, b, c, d = (self._in_all(values) for values in propagator(omega, gamma, dt))
         offset = self.q - rest
         self.q, self.v = rest + a * offset + b * self.v, c * offset + d * self.v
 
     def displacement(self) -> Real:
         """(2, H, W) displacement shown now, x and y in fractions of the long side, within `DISPLACEMENT_LIMIT`."""
-        weights = self.q * self.gains * self.knobs.strength
-        return limit_displacement(np.einsum("j,jchw->chw", weights, self.model.shapes).real)
+        return limit_displacement(self.model.displacement(self.weights))
+
+    @property
+    def weights(self) -> Complex:
+        """(groups * J) what the shapes are multiplied with: modal coordinates times gains and strength."""
+        return self.q * self._in_all(self.gains) * self.knobs.strength
 
     def at_rest(self) -> bool:
         """Whether nothing moves visibly any more and nothing will."""
         if self.held or self.winds:
             return False
-        reach = np.abs(self.q) + np.abs(self.v) / self.model.omega
+        reach = np.abs(self.q) + np.abs(self.v) / self._in_all(self.model.omega)
+        reach = reach.reshape(self.model.groups, -1).max(axis=0)
         return bool(np.einsum("j,jcp->cp", reach * self.gains, np.abs(self.model.extremes)).max() < REST)
 
 
@@ -198,10 +211,12 @@ def poke_displacements(
     seconds: float = 3.0,
     fps: float = 30.0,
     knobs: Knobs | None = None,
+    parts: Parts | None = None,
 ) -> Tensor:
     """The photo's answer to gestures and wind, from rest to rest.
 
     volume: motion of the photo. at, force: shorthand for one drag `Gesture(at, force)`. seconds: length, 0.5 to 60.
+    parts: of the photo, which then answer a hand each by itself (`gid.poking.parts`); without them it moves as one.
     Returns (N, 2, H, W) float32 at the volume's resolution, fractions of width (x) and height (y), N = seconds * fps;
     the first and the last frame are zero: what still rings near the end is faded out.
     Raises ValueError for nothing to do, a length out of range, or what `Gesture`, `Knobs` and `Wind` refuse.
@@ -215,18 +230,15 @@ def poke_displacements(
         raise ValueError("nothing acts on the photo: give a point and a force, or a gust")
     if not 0.5 <= seconds <= 60 or not 1 <= fps <= 120:
         raise ValueError(f"length must be 0.5 to 60 s at 1 to 120 frames a second, got {seconds} s at {fps}")
-    simulation = Simulation(ModalModel.from_volume(volume), knobs or Knobs())
+    simulation = Simulation(ModalModel.from_volume(volume, parts=parts), knobs or Knobs())
     if wind is not None:
         simulation.gust(wind)
     count = max(2, round(seconds * fps))
     modal = np.zeros((count, len(simulation.q)), dtype=np.complex128)
     for n in range(1, count):
         _play(simulation, gestures, (n - 1) / fps, n / fps)
-        modal[n] = simulation.q * simulation.gains * simulation.knobs.strength
-    shapes = torch.from_numpy(simulation.model.shapes).to(torch.complex64).flatten(1)
-    coordinates = torch.from_numpy(modal).to(torch.complex64)
-    moved = coordinates.real @ shapes.real - coordinates.imag @ shapes.imag
-    frames = limit_displacement(moved.unflatten(1, simulation.model.shapes.shape[1:]).numpy())
+        modal[n] = simulation.weights
+    frames = limit_displacement(simulation.model.displacement(modal))
     fade = torch.tensor([_fade(n / (count - 1) * seconds, seconds) for n in range(count)])
     aspect = torch.tensor(simulation.model.aspect)
     return torch.from_numpy(frames).float() * fade[:, None, None, None] / aspect[:, None, None]

@@ -18,6 +18,7 @@ from gid.rendering.cpu.layer_frames import LayerFrames
 from gid.rendering.layers import Layers, take_apart
 from gid.rendering.projection import smoothstep
 from gid.rendering.renderer import Renderer
+from gid.rendering.segments import Segments
 
 # Largest displacement of a pixel, in pixels of the video: below the first it stands still, above the second it moves
 # freely. Flow noise and leaks of the model lie below; held still, they cannot shimmer.
@@ -82,7 +83,9 @@ def _animate(photo: Tensor, volume: SpectralVolume, basis: Tensor, renderer: Ren
     yield from render_displacements(photo, displacements, renderer, mean, largest, layers)
 
 
-def layers_of(photo: Tensor, volume: SpectralVolume, reach: float = math.inf) -> Layers | None:
+def layers_of(
+    photo: Tensor, volume: SpectralVolume, reach: float = math.inf, segments: Segments | None = None
+) -> Layers | None:
     """The layers of a photo (3, H, W), where they help and can be drawn.
 
     That is where something moves further than `FAR`, by compiled loops, from a motion coarser than the photo. For less,
@@ -92,6 +95,7 @@ def layers_of(photo: Tensor, volume: SpectralVolume, reach: float = math.inf) ->
         photo: (3, H, W) in [0, 1].
         volume: all motion that will be drawn comes from it.
         reach: pixels that anything will move at most.
+        segments: of the volume, where they are known already.
     """
     if reach < FAR * max(photo.shape[1:]):
         return None
@@ -99,7 +103,7 @@ def layers_of(photo: Tensor, volume: SpectralVolume, reach: float = math.inf) ->
         return None
     if not _is_coarse(volume.coefficients.shape[2:], photo.shape[1:]):
         return None
-    layers = take_apart(photo, volume)
+    layers = take_apart(photo, volume, segments)
     return layers if len(layers.front.triangles) else None
 
 

@@ -94,8 +94,8 @@ class Layers:
         return self.objects[..., 3]
 
 
-def take_apart(photo: Tensor, volume: SpectralVolume) -> Layers:
-    """Layers of a photo (3, H, W) in [0, 1] by its motion.
+def take_apart(photo: Tensor, volume: SpectralVolume, segments: Segments | None = None) -> Layers:
+    """Layers of a photo (3, H, W) in [0, 1] by its motion, whose segments need not be found again if they are given.
 
     Raises:
         ValueError: a motion of a photo of another shape.
@@ -103,7 +103,7 @@ def take_apart(photo: Tensor, volume: SpectralVolume) -> Layers:
     height, width = photo.shape[1:]
     volume.check_photo(width, height)
     picture = np.ascontiguousarray(photo.detach().cpu().float().permute(1, 2, 0).numpy())
-    segments = find_segments(volume.coefficients, width, height)
+    segments = find_segments(volume.coefficients, width, height) if segments is None else segments
     labels = hard_labels(picture, segments)
     alpha = soft_mask(picture, labels > 0) if labels.any() else np.zeros((height, width), np.float32)
     labels = _spread(labels, alpha)

@@ -10,7 +10,8 @@ import { ModalModel, elastic } from "../../gid/poking/canvas/modes.js";
 import { propagator } from "../../gid/poking/canvas/oscillator.js";
 
 const vectors = JSON.parse(readFileSync(new URL("../gid/poking/poke_vectors.json", import.meta.url)));
-const makeModel = () => new ModalModel({ ...vectors.model, shapes: Float32Array.from(vectors.model.shapes) });
+const shapes = Float32Array.from(vectors.model.shapes);
+const makeModel = (parts = null) => new ModalModel({ ...vectors.model, shapes, parts });
 
 function near(actual, expected, tolerance, what) {
   assert.ok(Math.abs(actual - expected) <= tolerance, `${what}: ${actual} is not ${expected}`);
@@ -31,6 +32,11 @@ test("propagators", () => {
   }
 });
 
+test("a hand's limit is less on small parts", () => {
+  const model = makeModel(vectors.parts);
+  vectors.points.forEach(([x, y], k) => near(model.pullLimit(x, y), vectors.pull_limits[k], 1e-12, "limit"));
+});
+
 test("hashes, elastic limit and compliance", () => {
   for (const [seed, index, value] of vectors.hashes) assert.equal(hashUnit(seed, index), value);
   for (const [length, value] of vectors.elastic) near(elastic(length, 0.12), value, 1e-12, "elastic");
@@ -40,19 +46,20 @@ test("hashes, elastic limit and compliance", () => {
 
 for (const scenario of vectors.scenarios) {
   test(scenario.name, () => {
-    const model = makeModel();
+    const model = makeModel(scenario.parts ? vectors.parts : null);
     const { gains, ...knobs } = scenario.knobs;
     const simulation = new Simulation(model, knobs);
     if (gains) simulation.setGains(gains);
     const expected = new Map(scenario.states.map((state) => [state.step, state]));
-    const re = new Float64Array(model.count);
-    const im = new Float64Array(model.count);
+    const re = new Float64Array(model.coordinates);
+    const im = new Float64Array(model.coordinates);
     scenario.steps.forEach((dt, n) => {
       scenario.events.filter((event) => event.step === n).forEach((event) => act(simulation, event));
       simulation.step(dt);
       const state = expected.get(n);
       if (!state) return;
-      for (let j = 0; j < model.count; j++) {
+      assert.equal(state.re.length, model.coordinates);
+      for (let j = 0; j < model.coordinates; j++) {
         const scale = Math.max(1, Math.hypot(state.re[j], state.im[j]));
         near(simulation.state.re[j], state.re[j], 1e-5 * scale, `step ${n}, mode ${j}`);
         near(simulation.state.im[j], state.im[j], 1e-5 * scale, `step ${n}, mode ${j}`);
@@ -62,10 +69,13 @@ for (const scenario of vectors.scenarios) {
         const here = model.at(x, y);
         let dx = 0;
         let dy = 0;
-        for (let j = 0; j < model.count; j++) {
-          dx += here[j * 4] * re[j] - here[j * 4 + 1] * im[j];
-          dy += here[j * 4 + 2] * re[j] - here[j * 4 + 3] * im[j];
-        }
+        model.membersAt(x, y).forEach((share, part) => {
+          for (let j = 0; j < model.count; j++) {
+            const n = part * model.count + j;
+            dx += share * (here[j * 4] * re[n] - here[j * 4 + 1] * im[n]);
+            dy += share * (here[j * 4 + 2] * re[n] - here[j * 4 + 3] * im[n]);
+          }
+        });
         near(dx, state.at[k][0], 1e-5, `x at step ${n}`);
         near(dy, state.at[k][1], 1e-5, `y at step ${n}`);
       });

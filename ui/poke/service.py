@@ -11,7 +11,7 @@ from typing import Any
 from foundation.files import write_text
 from foundation.pictures import read_photo
 from gid.limits import MotionOptions
-from gid.motion.coherence import handled
+from gid.motion.coherence import smooth_for_dragging
 from gid.motion.flow import extract
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.page import export_page
@@ -109,7 +109,7 @@ class PokeService:
         """The key of a photo with its motion; solved and written only if it is not remembered."""
         key = self._keys.get(motion)
         if key is None or self._subjects.get(key) is None:
-            key = self._add(photo, handled(volume, photo.tensor(SIDE)))
+            key = self._add(photo, smooth_for_dragging(volume, photo.tensor(SIDE)))
             self._keys.put(motion, key)
         return key
 

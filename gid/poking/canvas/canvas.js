@@ -140,8 +140,8 @@ export class PokeCanvas {
   show(image, { model, scales, header, opened = null }) {
     this.header = header;
     this.model = model;
-    this.re = new Float64Array(model.count);
-    this.im = new Float64Array(model.count);
+    this.re = new Float64Array(model.coordinates);
+    this.im = new Float64Array(model.coordinates);
     this.root.querySelector(".gid-poke-empty").hidden = true;
     this.root.classList.add("gid-poke-ready");
     const ratio = image.naturalWidth / image.naturalHeight;
@@ -348,12 +348,13 @@ export class PokeCanvas {
     simulation.weights(re, im);
     if (this.mode === "sway") {
       const ease = this.fade * this.fade * (3 - 2 * this.fade);
-      const sway = new Float64Array(re.length * 2);
-      const [swayRe, swayIm] = [sway.subarray(0, re.length), sway.subarray(re.length)];
+      const { count } = this.model;
+      const [swayRe, swayIm] = [new Float64Array(count), new Float64Array(count)];
       addSway(this.model, this.swayTime, this.strength * ease, swayRe, swayIm);
-      for (let j = 0; j < re.length; j++) {
-        re[j] += swayRe[j] * simulation.gains[j];
-        im[j] += swayIm[j] * simulation.gains[j];
+      for (let k = 0; k < re.length; k++) {
+        const j = k % count;
+        re[k] += swayRe[j] * simulation.gains[j];
+        im[k] += swayIm[j] * simulation.gains[j];
       }
     }
     this.renderer.draw(re, im, this.overlay.band, this.overlay.band === -1 ? 0 : this.overlay.tint);

@@ -1,4 +1,4 @@
-// The modal simulation: the twin of gid/dynamics.py. Pure, so that it runs in a page, a worker or node.
+// The modal simulation: the twin of gid/poking/simulation.py. Pure, so that it runs in a page, a worker or node.
 
 import { WIND_STEP, WindOnModes, advance } from "./gusts.js";
 import { propagator } from "./oscillator.js";
@@ -11,7 +11,7 @@ const LONGEST_STEP = 60;
 
 export const DEFAULT_KNOBS = Object.freeze({ stiffness: 1, damping: 0.5, mass: 1, strength: 1 });
 
-/** The state of one photo's modes and what acts on them. Time goes on only in step(). */
+/** The state of one photo's modes, [part][mode], and what acts on them. Time goes on only in step(). */
 export class Simulation {
   constructor(model, knobs = {}) {
     this.model = model;
@@ -23,7 +23,7 @@ export class Simulation {
   }
 
   reset() {
-    const n = this.model.count;
+    const n = this.model.coordinates;
     this.time = 0;
     this.state = { re: new Float64Array(n), im: new Float64Array(n), vr: new Float64Array(n), vi: new Float64Array(n) };
     this.rest = { re: new Float64Array(n), im: new Float64Array(n) };
@@ -70,13 +70,20 @@ export class Simulation {
     const pull = [push[0] * model.aspect[0], push[1] * model.aspect[1]];
     const { re, im } = model.displace([at], [pull], gains, model.omega.map((w) => 1 / w));
     const here = model.at(at[0], at[1], gains);
+    const members = model.membersAt(at[0], at[1]);
     const reach = (factor) => {
       let x = 0;
       let y = 0;
       for (let j = 0; j < model.count; j++) {
+        let qr = 0;
+        let qi = 0;
+        members.forEach((share, g) => {
+          qr += share * re[g * model.count + j];
+          qi += share * im[g * model.count + j];
+        });
         const f = factor(j);
-        x += f * (here[j * 4] * re[j] - here[j * 4 + 1] * im[j]);
-        y += f * (here[j * 4 + 2] * re[j] - here[j * 4 + 3] * im[j]);
+        x += f * (here[j * 4] * qr - here[j * 4 + 1] * qi);
+        y += f * (here[j * 4 + 2] * qr - here[j * 4 + 3] * qi);
       }
       return Math.hypot(x, y);
     };
@@ -89,9 +96,10 @@ export class Simulation {
     }
     if (!(peak > 0)) return;
     const scale = meant / peak / this.knobs.mass;
-    for (let j = 0; j < model.count; j++) {
-      state.vr[j] += model.omega[j] * re[j] * scale;
-      state.vi[j] += model.omega[j] * im[j] * scale;
+    for (let k = 0; k < model.coordinates; k++) {
+      const omega = model.omega[k % model.count];
+      state.vr[k] += omega * re[k] * scale;
+      state.vi[k] += omega * im[k] * scale;
     }
   }
 
@@ -134,21 +142,23 @@ export class Simulation {
     }
     if (this.target) {
       propagator(HOLD_OMEGA, 2 * HOLD_OMEGA, dt, coefficients);
-      for (let j = 0; j < model.count; j++) advance(state, j, coefficients, this.target.re[j], this.target.im[j]);
+      const { re, im } = this.target;
+      for (let k = 0; k < model.coordinates; k++) advance(state, k, coefficients, re[k], im[k]);
       return;
     }
     for (let j = 0; j < model.count; j++) {
       propagator(model.omega[j] * tempo, knobs.damping * tempo * model.gamma[j], dt, coefficients);
-      advance(state, j, coefficients, rest.re[j], rest.im[j]);
+      // Wind acts on all parts alike.
+      for (let k = j; k < model.coordinates; k += model.count) advance(state, k, coefficients, rest.re[j], rest.im[j]);
     }
   }
 
   /** What to multiply the shapes with: modal coordinates times gains and strength, written into re and im. */
   weights(re, im) {
-    for (let j = 0; j < this.model.count; j++) {
-      const factor = this.gains[j] * this.knobs.strength;
-      re[j] = this.state.re[j] * factor;
-      im[j] = this.state.im[j] * factor;
+    for (let k = 0; k < this.model.coordinates; k++) {
+      const factor = this.gains[k % this.model.count] * this.knobs.strength;
+      re[k] = this.state.re[k] * factor;
+      im[k] = this.state.im[k] * factor;
     }
   }
 
@@ -162,11 +172,17 @@ export class Simulation {
     if (this.held.size || this.winds.length) return false;
     const { model, state } = this;
     const n = model.extremeCount;
+    const swings = new Float64Array(model.count);
+    for (let k = 0; k < model.coordinates; k++) {
+      const j = k % model.count;
+      const swing = Math.hypot(state.re[k], state.im[k]) + Math.hypot(state.vr[k], state.vi[k]) / model.omega[j];
+      swings[j] = Math.max(swings[j], swing);
+    }
     for (let k = 0; k < n; k++) {
       let x = 0;
       let y = 0;
       for (let j = 0; j < model.count; j++) {
-        const swing = Math.hypot(state.re[j], state.im[j]) + Math.hypot(state.vr[j], state.vi[j]) / model.omega[j];
+        const swing = swings[j];
         const o = (j * n + k) * 4;
         x += swing * this.gains[j] * Math.hypot(model.extremes[o], model.extremes[o + 1]);
         y += swing * this.gains[j] * Math.hypot(model.extremes[o + 2], model.extremes[o + 3]);

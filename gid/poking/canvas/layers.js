@@ -6,7 +6,8 @@ const SOURCE_UNIT = 65535;
 /**
  * The section after `start` bytes of `buffer`, described by header.layers, or null where a photo has none.
  * places and sources are fractions of width and height, [vertex][x, y]; owners the segment of each vertex; triangles
- * three vertices each, far to near; ground [row][column][x, y] says where each cell of the plate takes its motion from.
+ * three vertices each, far to near; ground [row][column][x, y] says where each cell of the plate takes its motion from;
+ * members [row][column][owner, share of 255], on the grid of the motion, who moves with whom.
  */
 export function decodeLayers(buffer, header, start) {
   const described = header.layers;
@@ -26,6 +27,7 @@ export function decodeLayers(buffer, header, start) {
     owners: Float32Array.from(new Uint16Array(take(vertices * 2))),
     ground: fractions(new Uint16Array(take(columns * rows * 4)), SOURCE_UNIT),
     triangles: Uint32Array.from(new Uint16Array(take(triangles * 6))),
+    members: new Uint8Array(take(header.width * header.height * 2)),
     columns,
     rows,
     behind: new Blob([take(behind)], { type: "image/jpeg" }),

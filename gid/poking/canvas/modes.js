@@ -1,4 +1,4 @@
-// Mode shapes of a photo: the twin of gid/modes.py. Points are fractions of width and height; displacements inside
+// Mode shapes of a photo: the twin of gid/poking/modes.py. Points are fractions of width and height; displacements inside
 // this module are fractions of the photo's long side.
 
 export const DISPLACEMENT_LIMIT = 0.15;
@@ -7,6 +7,7 @@ export const ELASTIC_KNEE = 0.6;
 const FOLLOW_REGULARIZATION = 0.005;
 const STILL = 0.03;
 const MOVING = 0.12;
+const HELD = 0.5;
 const EXTREME_CELLS = 8;
 const ALPHA = 0.4;
 const BETA = 0.08;
@@ -47,12 +48,19 @@ function solve(matrix, right) {
   return x;
 }
 
+/** What takes a length to its elastic value. */
+function elasticFactor(length, limit) {
+  return length > 0 ? elastic(length, limit) / length : 0;
+}
+
 /**
  * Mode shapes ready to be pulled. `shapes` is a Float32Array [mode][row][column][x_re, x_im, y_re, y_im].
+ * `parts`, if the photo has some, are {owners, shares, limits} as in gid/poking/parts.py: every part has modal
+ * coordinates of its own, [part][mode]; the ground is part 0.
  * Throws when anything in them is not a number.
  */
 export class ModalModel {
-  constructor({ width, height, aspect, frequencies, tempo = 1, shapes }) {
+  constructor({ width, height, aspect, frequencies, tempo = 1, shapes, parts = null }) {
     this.width = width;
     this.height = height;
     this.aspect = aspect;
@@ -61,6 +69,9 @@ export class ModalModel {
     this.tempo = tempo;
     this.shapes = shapes;
     this.pixels = width * height;
+    this.parts = parts;
+    this.groups = 1 + (parts?.limits.length ?? 0);
+    this.coordinates = this.groups * this.count;
     if (!this.count || shapes.length !== this.count * this.pixels * 4) throw new Error("The motion is incomplete.");
     if (!shapes.every(Number.isFinite)) throw new Error("The motion contains values that are not numbers.");
     this.omega = this.frequencies.map((f) => 2 * Math.PI * f * tempo);
@@ -68,6 +79,7 @@ export class ModalModel {
     this.ones = new Float64Array(this.count).fill(1);
     this.peaks = new Map();
     this.extremes = this.findExtremes();
+    this.partExtremes = this.findPartExtremes();
   }
 
   /** Row-major |x_re + i x_im|^2 + |y|^2 summed over modes with the given weights. */
@@ -129,7 +141,45 @@ export class ModalModel {
       });
     }
     this.extremeCount = chosen.length;
+    this.extremePixels = chosen;
     return extremes;
+  }
+
+  /** The strongest pixel of each part but the ground, -1 where it has none. */
+  findPartExtremes() {
+    const strongest = new Int32Array(this.groups - 1).fill(-1);
+    if (!this.parts) return strongest;
+    const energy = this.energy(this.ones);
+    for (let p = 0; p < this.pixels; p++) {
+      if (this.parts.shares[p] < 1) continue;
+      const part = this.parts.owners[p] - 1;
+      if (strongest[part] < 0 || energy[p] > energy[strongest[part]]) strongest[part] = p;
+    }
+    return strongest;
+  }
+
+  /** Owner and share of the cell at a point: [0, 0] where the photo has no parts. */
+  partAt(x, y) {
+    if (!this.parts) return [0, 0];
+    const row = Math.min(Math.max(Math.floor(y * this.height), 0), this.height - 1);
+    const column = Math.min(Math.max(Math.floor(x * this.width), 0), this.width - 1);
+    const cell = row * this.width + column;
+    return [this.parts.owners[cell], this.parts.shares[cell]];
+  }
+
+  /** How much a point belongs to each part; they sum to 1. */
+  membersAt(x, y) {
+    const members = new Float64Array(this.groups);
+    const [owner, share] = this.partAt(x, y);
+    members[0] = 1 - share;
+    members[owner] += share;
+    return members;
+  }
+
+  /** Where the elastic pull of a hand at a point ends, in fractions of the long side: less for small things. */
+  pullLimit(x, y) {
+    const [owner, share] = this.partAt(x, y);
+    return owner > 0 && share >= HELD ? Math.min(PULL_LIMIT, this.parts.limits[owner - 1]) : PULL_LIMIT;
   }
 
   /** Shapes at a point (fractions of width and height), bilinear: Float64Array [mode][4], times the gains. */
@@ -176,17 +226,24 @@ export class ModalModel {
     return [Math.cos(angle), Math.sin(angle)];
   }
 
-  /** Largest displacement of modal coordinates at the extremes, in fractions of the long side. */
+  /**
+   * Largest displacement at the extremes, in fractions of the long side, of modal coordinates of every part, or of one
+   * set for all parts alike.
+   */
   peakAtExtremes(re, im, gains) {
     let largest = 0;
+    const { count, parts } = this;
     const n = this.extremeCount;
+    const alike = re.length === count || !parts;
     for (let k = 0; k < n; k++) {
+      const share = alike ? 0 : parts.shares[this.extremePixels[k]];
+      const own = alike ? 0 : parts.owners[this.extremePixels[k]] * count;
       let x = 0;
       let y = 0;
-      for (let j = 0; j < this.count; j++) {
+      for (let j = 0; j < count; j++) {
         const o = (j * n + k) * 4;
-        const a = re[j] * gains[j];
-        const b = im[j] * gains[j];
+        const a = ((1 - share) * re[j] + share * re[own + j]) * gains[j];
+        const b = ((1 - share) * im[j] + share * im[own + j]) * gains[j];
         x += this.extremes[o] * a - this.extremes[o + 1] * b;
         y += this.extremes[o + 2] * a - this.extremes[o + 3] * b;
       }
@@ -196,15 +253,17 @@ export class ModalModel {
   }
 
   /**
-   * Modal coordinates {re, im} that carry each point along its pull; see ModalModel.displace in gid/modes.py.
-   * points: [[x, y]] fractions of width and height; pulls: [[dx, dy]] fractions of the long side.
+   * Modal coordinates {re, im}, [part][mode], that carry each point along its pull; see ModalModel.displace in
+   * gid/poking/modes.py. points: [[x, y]] fractions of width and height; pulls: [[dx, dy]] fractions of the long side.
    */
   displace(points, pulls, gains, weights) {
-    const re = new Float64Array(this.count);
-    const im = new Float64Array(this.count);
+    const { count, groups } = this;
+    const re = new Float64Array(this.coordinates);
+    const im = new Float64Array(this.coordinates);
     const peak = this.peak(weights.map((w, j) => w * gains[j] ** 2));
     if (!(peak > 0)) return { re, im };
     const shapes = points.map(([x, y]) => this.at(x, y, gains));
+    const members = points.map(([x, y]) => this.membersAt(x, y));
     const size = points.length * 2;
     const real = (a, j) => shapes[a >> 1][j * 4 + (a & 1) * 2];
     const imaginary = (a, j) => shapes[a >> 1][j * 4 + (a & 1) * 2 + 1];
@@ -213,31 +272,67 @@ export class ModalModel {
       matrix.push([]);
       for (let b = 0; b < size; b++) {
         let sum = 0;
-        for (let j = 0; j < this.count; j++) {
+        for (let j = 0; j < count; j++) {
           sum += weights[j] * (real(a, j) * real(b, j) + imaginary(a, j) * imaginary(b, j));
         }
-        matrix[a].push(sum);
+        matrix[a].push(sum * members[a >> 1].reduce((total, m, g) => total + m * members[b >> 1][g], 0));
       }
     }
     const target = new Array(size);
     pulls.forEach(([dx, dy], p) => {
-      const length = Math.hypot(dx, dy);
       const share = Math.sqrt(matrix[2 * p][2 * p] + matrix[2 * p + 1][2 * p + 1]) / peak;
-      const reach = length > 0 ? elastic(length, PULL_LIMIT) / length : 0;
+      const reach = elasticFactor(Math.hypot(dx, dy), this.pullLimit(...points[p]));
       const factor = reach * smoothstep((share - STILL) / (MOVING - STILL));
       target[2 * p] = dx * factor;
       target[2 * p + 1] = dy * factor;
     });
     for (let a = 0; a < size; a++) matrix[a][a] += FOLLOW_REGULARIZATION * peak * peak;
     const force = solve(matrix, target);
-    for (let j = 0; j < this.count; j++) {
-      for (let a = 0; a < size; a++) {
-        re[j] += weights[j] * real(a, j) * force[a];
-        im[j] -= weights[j] * imaginary(a, j) * force[a];
+    for (let a = 0; a < size; a++) {
+      for (let g = 0; g < groups; g++) {
+        const pull = members[a >> 1][g] * force[a];
+        if (pull === 0) continue;
+        for (let j = 0; j < count; j++) {
+          re[g * count + j] += weights[j] * real(a, j) * pull;
+          im[g * count + j] -= weights[j] * imaginary(a, j) * pull;
+        }
       }
     }
-    const largest = this.peakAtExtremes(re, im, gains);
-    const scale = largest > 0 ? elastic(largest, DISPLACEMENT_LIMIT) / largest : 1;
-    return { re: re.map((v) => v * scale), im: im.map((v) => v * scale) };
+    this.bound(re, im, gains);
+    return { re, im };
+  }
+
+  /** Scales modal coordinates down, softly, where they would throw something too far. */
+  bound(re, im, gains) {
+    const { count, groups } = this;
+    for (let g = 1; g < groups; g++) {
+      const ofRe = re.subarray(g * count, (g + 1) * count);
+      const ofIm = im.subarray(g * count, (g + 1) * count);
+      const limit = (Math.min(this.parts.limits[g - 1], PULL_LIMIT) * DISPLACEMENT_LIMIT) / PULL_LIMIT;
+      const factor = elasticFactor(this.reachOf(g, ofRe, ofIm, gains), limit);
+      for (let j = 0; j < count; j++) {
+        ofRe[j] *= factor;
+        ofIm[j] *= factor;
+      }
+    }
+    const scale = elasticFactor(this.peakAtExtremes(re, im, gains), DISPLACEMENT_LIMIT);
+    for (let k = 0; k < re.length; k++) {
+      re[k] *= scale;
+      im[k] *= scale;
+    }
+  }
+
+  /** How far modal coordinates move the strongest pixel of a part. */
+  reachOf(part, re, im, gains) {
+    const p = this.partExtremes[part - 1];
+    if (p < 0) return 0;
+    let x = 0;
+    let y = 0;
+    for (let j = 0; j < this.count; j++) {
+      const o = (j * this.pixels + p) * 4;
+      x += gains[j] * (this.shapes[o] * re[j] - this.shapes[o + 1] * im[j]);
+      y += gains[j] * (this.shapes[o + 2] * re[j] - this.shapes[o + 3] * im[j]);
+    }
+    return Math.hypot(x, y);
   }
 }

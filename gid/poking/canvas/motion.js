@@ -31,7 +31,16 @@ export function decodeMotion(buffer) {
     const factor = scales[j] / top;
     for (let o = j * layer; o < (j + 1) * layer; o++) shapes[o] = integers[o] * factor;
   }
-  return { model: new ModalModel({ ...header, shapes }), scales, header, layers };
+  const parts = layers ? decodeParts(layers.members, header.layers.limits) : null;
+  return { model: new ModalModel({ ...header, shapes, parts }), scales, header, layers };
+}
+
+/** Bytes owner, share of every cell -> {owners, shares, limits}. Throws an Error where an owner has no limit. */
+function decodeParts(members, limits) {
+  const owners = members.filter((_, k) => k % 2 === 0);
+  if (owners.some((owner) => owner > limits.length)) throw new Error("The motion file is damaged.");
+  const shares = Float64Array.from(members.filter((_, k) => k % 2 === 1), (value) => value / 255);
+  return { owners, shares, limits };
 }
 
 /**

@@ -57,7 +57,7 @@ export class Renderer {
     this.gl = canvas.getContext("webgl2", { alpha: false, antialias: false, powerPreference: "low-power" });
     const missing = missingFeature(this.gl);
     if (missing) throw new Error(missing);
-    this.scaled = new Float32Array(MAX_MODES * 2);
+    this.scaled = new Float32Array(2);
     this.photo = null;
     this.motion = null;
     this.layers = null;
@@ -73,6 +73,7 @@ export class Renderer {
     this.photoTexture = null;
     this.modes = null;
     this.target = null;
+    this.weights = null;
     this.framebuffer = null;
     this.meshes = {};
     this.pictures = null;
@@ -167,26 +168,33 @@ export class Renderer {
     }
     const energy = model.energy(model.ones);
     const peak = model.peak(model.ones) || 1;
-    for (let p = 0; p < pixels; p++) data[(count * pixels + p) * 4] = Math.sqrt(energy[p]) / peak;
-    for (const old of [this.modes, this.target]) if (old) gl.deleteTexture(old);
+    for (let p = 0; p < pixels; p++) {
+      const { owners, shares } = model.parts ?? { owners: [], shares: [] };
+      data.set([Math.sqrt(energy[p]) / peak, owners[p] ?? 0, shares[p] ?? 0], (count * pixels + p) * 4);
+    }
+    this.scaled = new Float32Array(2 * model.coordinates);
+    for (const old of [this.modes, this.target, this.weights]) if (old) gl.deleteTexture(old);
     this.modes = texture(gl, gl.TEXTURE_2D_ARRAY, gl.NEAREST);
     gl.texImage3D(gl.TEXTURE_2D_ARRAY, 0, gl.RGBA16F, width, height, count + 1, 0, gl.RGBA, gl.FLOAT, data);
     this.target = texture(gl, gl.TEXTURE_2D, gl.LINEAR);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA16F, width, height);
+    this.weights = texture(gl, gl.TEXTURE_2D, gl.NEAREST);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RG32F, count, model.groups);
     if (!this.framebuffer) this.framebuffer = gl.createFramebuffer();
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.framebuffer);
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, this.target, 0);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
   }
 
-  /** re, im: weights of the shapes. overlay: mode to show, -1 none, -2 all; tint: its strength, 0 to 1. */
+  /** re, im: weights of the shapes, [part][mode]. overlay: mode to show, -1 none, -2 all; tint: its strength, 0 to 1. */
   draw(re, im, overlay = -1, tint = 0) {
     const { gl, canvas } = this;
     if (!this.modes || !this.photoTexture || gl.isContextLost()) return;
     const { model, scales } = this.motion;
-    for (let j = 0; j < model.count; j++) {
-      this.scaled[2 * j] = Number.isFinite(re[j]) ? re[j] * scales[j] : 0;
-      this.scaled[2 * j + 1] = Number.isFinite(im[j]) ? im[j] * scales[j] : 0;
+    for (let k = 0; k < model.coordinates; k++) {
+      const scale = scales[k % model.count];
+      this.scaled[2 * k] = Number.isFinite(re[k]) ? re[k] * scale : 0;
+      this.scaled[2 * k + 1] = Number.isFinite(im[k]) ? im[k] * scale : 0;
     }
     let { program, uniforms } = this.accumulate;
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.framebuffer);
@@ -196,7 +204,10 @@ export class Renderer {
     gl.activeTexture(gl.TEXTURE0);
     gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.modes);
     gl.uniform1i(uniforms.uModes, 0);
-    gl.uniform2fv(uniforms.uWeights, this.scaled);
+    gl.activeTexture(gl.TEXTURE1);
+    gl.bindTexture(gl.TEXTURE_2D, this.weights);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, model.count, model.groups, gl.RG, gl.FLOAT, this.scaled);
+    gl.uniform1i(uniforms.uWeights, 1);
     gl.uniform1i(uniforms.uCount, model.count);
     gl.uniform1i(uniforms.uOverlay, overlay);
     gl.uniform1f(uniforms.uLimit, DISPLACEMENT_LIMIT);
@@ -218,7 +229,7 @@ export class Renderer {
     gl.uniform2f(uniforms.uAspect, ...model.aspect);
     gl.uniform1f(uniforms.uTint, tint);
     // At rest the photo itself is shown: what is made up behind objects has no part in it.
-    const layered = this.layers !== null && this.scaled.subarray(0, 2 * model.count).some((value) => value !== 0);
+    const layered = this.layers !== null && this.scaled.some((value) => value !== 0);
     gl.enable(gl.DEPTH_TEST);
     gl.depthFunc(gl.LEQUAL);
     gl.uniform1i(uniforms.uPart, layered ? 1 : 0);

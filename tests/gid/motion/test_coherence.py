@@ -18,8 +18,8 @@ from gid.motion.coherence import (
     MOVING_PERCENTILE,
     cohere,
     conductances,
-    handled,
     laplacian,
+    smooth_for_dragging,
 )
 from gid.motion.spectrum import SpectralVolume
 from gid.poking.modes import ModalModel
@@ -160,7 +160,7 @@ def test_a_pulled_object_comes_along_as_a_whole() -> None:
         q = model.displace(np.array([[0.5, 0.5]]), np.array([[0.05, 0.0]]), gains, gains)
         return np.linalg.norm(np.einsum("j,jchw->chw", q, model.shapes).real, axis=0)
 
-    before, after = moved(volume), moved(handled(volume, photo))
+    before, after = moved(volume), moved(smooth_for_dragging(volume, photo))
     assert before[inside].std() / before[inside].mean() > 0.2
     assert after[inside].std() / after[inside].mean() < 0.1
     assert after[outside].max() < 1e-6, "what stands still is not dragged along"
@@ -169,11 +169,11 @@ def test_a_pulled_object_comes_along_as_a_whole() -> None:
 
 def test_measured_motion_stays_as_it_was_measured() -> None:
     volume, photo = blotchy(seed=None)
-    assert handled(volume, photo) is volume
+    assert smooth_for_dragging(volume, photo) is volume
     sampled, _ = blotchy(seed=0)
-    assert handled(sampled, photo, 0.0) is sampled
+    assert smooth_for_dragging(sampled, photo, 0.0) is sampled
     with pytest.raises(ValueError, match="must be 0"):
-        handled(sampled, photo, -1.0)
+        smooth_for_dragging(sampled, photo, -1.0)
 
 
 def test_agreement_is_the_cosine_of_trajectories_in_pixels() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gid.poking.modes import ModalModel, elastic
 from gid.poking.oscillator import propagator
+from gid.poking.parts import Parts
 from gid.poking.simulation import Knobs, Simulation
 from gid.poking.wind import Wind, hash_unit
 
@@ -20,7 +21,15 @@ PATH = Path(__file__).with_name("poke_vectors.json")
 POINTS = ((0.5, 0.5), (0.31, 0.62), (0.8, 0.2))
 
 
-def small_model() -> ModalModel:
+def small_parts() -> Parts:
+    """Two parts side by side on 12x9 cells and the ground about them."""
+    x = np.arange(12)[None, :].repeat(9, 0)
+    owners = np.where(x < 6, 1, 2)
+    shares = np.select([(x >= 3) & (x <= 4), (x >= 7) & (x <= 8), x == 5], [1.0, 1.0, 0.3], 0.0)
+    return Parts(owners, shares, np.array([0.02, 0.3]))
+
+
+def small_model(parts: Parts | None = None) -> ModalModel:
     """Six modes on 12x9 pixels: a swaying blob with its own phases. Rounded to float32, as JavaScript stores them."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[0:9, 0:12]
@@ -30,7 +39,7 @@ def small_model() -> ModalModel:
         phase = rng.uniform(0, 2 * np.pi, 2)[:, None, None] + 0.3 * rng.standard_normal((2, 9, 12))
         shapes[j] = 0.02 / (j + 1) * blob * np.array([1.0, 0.4])[:, None, None] * np.exp(1j * phase)
     shapes = shapes.astype(np.complex64).astype(np.complex128)
-    return ModalModel(shapes, 0.2 * np.arange(1.0, 7.0, dtype=np.float64), (1.0, 0.75), 1.7)
+    return ModalModel(shapes, 0.2 * np.arange(1.0, 7.0, dtype=np.float64), (1.0, 0.75), 1.7, parts)
 
 
 SCENARIOS: list[dict[str, Any]] = [
@@ -64,6 +73,22 @@ SCENARIOS: list[dict[str, Any]] = [
             {"step": 3, "do": "poke", "at": [0.5, 0.5], "push": [0.04, 0.0]},
             {"step": 20, "do": "gust", "strength": 0.8, "angle": 20.0, "duration": 2.5, "seed": 11},
             {"step": 25, "do": "poke", "at": [0.52, 0.4], "push": [-0.02, 0.03]},
+        ],
+    },
+    {
+        "name": "parts of their own: one is held, then the ground, then one is poked in the wind",
+        "parts": True,
+        "knobs": {"gains": [1, 1, 0.5, 0, 1, 1]},
+        "steps": [1 / 60] * 240,
+        "events": [
+            {"step": 0, "do": "hold", "at": [0.31, 0.5], "pull": [0.2, 0.02], "pointer": 1},
+            {"step": 5, "do": "hold", "at": [0.62, 0.45], "pull": [-0.2, 0.1], "pointer": 2},
+            {"step": 30, "do": "release", "pointer": 1},
+            {"step": 40, "do": "release", "pointer": 2},
+            {"step": 50, "do": "hold", "at": [0.45, 0.5], "pull": [0.05, 0.05]},
+            {"step": 70, "do": "release"},
+            {"step": 80, "do": "poke", "at": [0.31, 0.62], "push": [0.1, 0.0]},
+            {"step": 90, "do": "gust", "strength": 0.6, "angle": 5.0, "duration": 1.5, "seed": 3},
         ],
     },
     {
@@ -105,15 +130,14 @@ def run(scenario: dict[str, Any], model: ModalModel) -> dict[str, Any]:
                 apply(simulation, event)
         simulation.step(dt)
         if n % 10 == 9 or n == len(scenario["steps"]) - 1:
-            weights = simulation.q * simulation.gains * simulation.knobs.strength
-            moved = [np.einsum("j,jc->c", weights, model.at(*point)).real.tolist() for point in POINTS]
+            moved = [(simulation.weights @ model.grouped_at(*point)).real.tolist() for point in POINTS]
             states.append({"step": n, "re": simulation.q.real.tolist(), "im": simulation.q.imag.tolist(), "at": moved})
     return {**scenario, "states": states, "at_rest": simulation.at_rest()}
 
 
 def make_vectors() -> dict[str, Any]:
     """Everything the JavaScript tests read."""
-    model = small_model()
+    model, parts = small_model(), small_parts()
     channels = np.stack(
         [model.shapes[:, 0].real, model.shapes[:, 0].imag, model.shapes[:, 1].real, model.shapes[:, 1].imag], axis=-1
     )
@@ -136,7 +160,13 @@ def make_vectors() -> dict[str, Any]:
         "hashes": [[s, i, hash_unit(s, i)] for s, i in ((0, 0), (1, 2), (12345, 678), (4294967295, -3))],
         "elastic": [[length, elastic(length, 0.12)] for length in (0.0, 0.05, 0.072, 0.1, 1.0)],
         "compliance": [model.compliance(*point) for point in POINTS],
-        "scenarios": [run(scenario, model) for scenario in SCENARIOS],
+        "parts": {
+            "owners": parts.owners.ravel().tolist(),
+            "shares": parts.shares.ravel().tolist(),
+            "limits": parts.limits.tolist(),
+        },
+        "pull_limits": [small_model(parts).pull_limit(*point) for point in POINTS],
+        "scenarios": [run(scenario, small_model(parts) if scenario.get("parts") else model) for scenario in SCENARIOS],
     }
 
 
