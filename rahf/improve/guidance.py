@@ -6,7 +6,7 @@ gradient ascent on the expected latents themselves, put back into the noise. *Re
 step repeated. The gradient's length means nothing across models, so each is brought to a part of the noise's length.
 
 Whether a higher score is a better picture is another question: an optimised score overrates what it was optimised on.
-`Guided.before` and `after` are therefore by the same predictor, and studies/improve.md measures it by another judge.
+`Guided.before` and `after` are therefore no proof; studies/improve.py asks another judge.
 """
 
 from __future__ import annotations
