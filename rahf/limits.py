@@ -46,13 +46,13 @@ IMPROVE |= {
     "share": Limit(0, 1, "0.2 to 0.9 of the steps is usual."),
 }
 SALIENCY: dict[str, Limit] = {
-    "iterations": Limit(1, 200, "8 is a good start."),
+    "iterations": Limit(1, 200, "6 is a good start."),
     "starts": Limit(1, 32, "1 takes the seed's own noise, 4 the best of four."),
     "balance": Limit(0, 1, "0.5 weighs both alike, 0 takes the whole picture alone."),
     "rate": Limit(0, 2, "0.2 is a good start.", above=True),
     "momentum": Limit(0, 0.99, "0.5 is a good start."),
     "clip": Limit(0.1, 100, "2 is a good start."),
-    "mixing": Limit(0.5, 1, "0.7 is a good start with 10 steps, 0.93 with 50."),
+    "mixing": Limit(0.5, 1, "0.7 is a good start with 8 steps, 0.93 with 50."),
     "salient": Limit(0, 1, "0.5 is usual.", above=True),
 }
 IMPROVE |= {

@@ -30,8 +30,8 @@ from rahf.limits import IMPROVE, SALIENCY
 from rahf.predictor import Predictor
 
 SGOOL, DOODL = "sgool", "doodl"
-STEPS = 10  # of the sampler, unless told otherwise; each asks the network twice, for both latents
-ENOUGH = 0.05  # distance at which every word is as good as shown, and the search ends
+STEPS = 8  # of the sampler, unless told otherwise; each asks the network twice, for both latents
+ENOUGH = 0.01  # mean distance at which every word is as good as shown, and the search ends
 LEAST = 1e-4  # by which a loss has to be smaller to count as better
 BACKWARD = 3  # times the cost of drawing a picture that its gradient costs: the network again, and back through it
 
@@ -61,7 +61,7 @@ class SaliencyOptions(Checked):
     choices: ClassVar = {"method": (SGOOL, DOODL), "judged_as": (AUTO, *KINDS)}
 
     method: str = SGOOL
-    iterations: int = 8
+    iterations: int = 6
     starts: int = 1
     balance: float = 0.5
     rate: float = 0.2
