@@ -23,6 +23,15 @@ LIMITS: dict[str, Limit] = {
     "fps": Limit(5, 60, "30 is the speed the motion was learned at."),
     "size": Limit(64, 1920, "It is the longer side of the video in pixels; 512 is a good start."),
 }
+# What the page's sliders offer: within the limits, what a visitor has a use and the patience for.
+PAGE: dict[str, Limit] = {
+    "seconds": Limit(1, 20),
+    "steps": Limit(1, 50),
+    "guidance": Limit(1, 5),
+    "strength": Limit(0, LIMITS["strength"].high),
+    "speed": Limit(LIMITS["speed"].low, 3),
+    "size": Limit(128, 1024),
+}
 # What the function gid.rendering.animate takes, from a program rather than a visitor.
 FRAMES: dict[str, Limit] = {
     "num_frames": Limit(2, 1800, "Make a longer video by repeating the loop."),

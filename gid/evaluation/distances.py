@@ -193,21 +193,6 @@ class Features:
         return frames if self.scaling == "unit" else frames * 2 - 1
 
 
-def read_features(path: str | Path) -> Tensor:
-    """Features (N, D) from a .npy file.
-
-    Raises:
-        ValueError: no such file, or another shape.
-    """
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} holds no features: save an array (N, D) with numpy.save") from error
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(f"{path} holds {values.dtype} {values.shape}; features are floating point (N, D)")
-    return torch.from_numpy(values)
-
-
 def read_videos(folder: str | Path) -> list[Tensor]:
     """Every video of a folder at the paper's size, (N, 3, 128, 256) in [0, 1], by name.
 

@@ -17,6 +17,7 @@ from foundation.commands.options import LazyGroup, attribute_help
 from foundation.weights import checks
 from gid.cli.main import app
 from gid.cli.stages import DataGroup, TrainGroup
+from gid.limits import LIMITS, PAGE, RenderOptions
 from gid.motion.spectrum import SpectralVolume
 from tests.tiny import photo
 
@@ -263,3 +264,10 @@ def test_help_of_an_option_comes_from_the_docstring() -> None:
     described = attribute_help(AutoencoderTrainingConfig)
     assert described["slices"].startswith("random frequency slices")
     assert described["ema_decay"].startswith("of the exponential moving average")
+
+
+def test_the_page_offers_nothing_beyond_the_limits() -> None:
+    RenderOptions(frames=round(PAGE["seconds"].high * RenderOptions.fps))
+    for name, offered in PAGE.items():
+        if name in LIMITS:
+            assert LIMITS[name].low <= offered.low < offered.high <= LIMITS[name].high, name

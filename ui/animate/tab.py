@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.helpers import Examples
 
-from gid.limits import LIMITS, MotionOptions, RenderOptions
+from gid.limits import LIMITS, PAGE, MotionOptions, RenderOptions
 from ui.animate.api import build_endpoint
 from ui.animate.events import AnimateEvents, Controls, Results
 from ui.animate.options import SECONDS
@@ -85,16 +85,23 @@ def build_animate_tab(choice: Choice[AnimationService]) -> AnimateTab:
     return AnimateTab(photo, more.seed, more.steps, more.guidance, more.hold_still, results.video)
 
 
+def _slider(name: str, value: float, step: float, label: str, **settings: Any) -> gr.Slider:
+    """A slider that offers what the table of limits says the page does."""
+    return gr.Slider(PAGE[name].low, PAGE[name].high, value, step=step, label=label, **settings)
+
+
 def _advanced() -> _Advanced:
     with gr.Row():
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"].high, min_width=120)
+        seed = gr.Number(
+            0, label="Seed", precision=0, minimum=LIMITS["seed"].low, maximum=LIMITS["seed"].high, min_width=120
+        )
         randomize = gr.Checkbox(False, label="New seed", info="another motion each time", min_width=120)
     with gr.Row():
-        seconds = gr.Slider(1, 20, SECONDS, step=0.5, label="Seconds", min_width=120)
+        seconds = _slider("seconds", SECONDS, 0.5, "Seconds", min_width=120)
         loop = gr.Checkbox(True, label="Loop", info="the end leads back to the start", min_width=120)
-    steps = gr.Slider(1, 50, MotionOptions().steps, step=1, label="Diffusion steps")
-    guidance = gr.Slider(1, 5, MotionOptions().guidance, step=0.25, label="Guidance by the photo")
-    size = gr.Slider(128, 1024, RenderOptions().size, step=32, label="Longer side in pixels")
+    steps = _slider("steps", MotionOptions().steps, 1, "Diffusion steps")
+    guidance = _slider("guidance", MotionOptions().guidance, 0.25, "Guidance by the photo")
+    size = _slider("size", RenderOptions().size, 32, "Longer side in pixels")
     hold_still = gr.Checkbox(
         MotionOptions.hold_still,
         label="Hold still what stands still",
@@ -111,8 +118,8 @@ def _results() -> tuple[Results, gr.Slider, gr.Slider, gr.Checkbox]:
                 label="Animation", autoplay=True, loop=True, height=360, interactive=False, elem_id="animate-video"
             )
             with gr.Row():
-                strength = gr.Slider(0, LIMITS["strength"].high, 1, step=0.1, label="Strength", min_width=140)
-                speed = gr.Slider(LIMITS["speed"].low, 3, 1, step=0.1, label="Speed", min_width=140)
+                strength = _slider("strength", 1, 0.1, "Strength", min_width=140)
+                speed = _slider("speed", 1, 0.1, "Speed", min_width=140)
             automatic = gr.Checkbox(True, label="Natural strength, chosen for the photo")
         with gr.Tab("Live preview", id="live"):  # until the video is ready, and for playing with the wind
             live = PokeCanvas(mode="sway", elem_id="animate-live", container=False)

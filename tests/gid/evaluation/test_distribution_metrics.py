@@ -22,7 +22,6 @@ from gid.evaluation.distances import (
     kernel_distance,
     kernel_distance_of_subsets,
     picture_distances,
-    read_features,
     sliding_distances,
     video_distances,
     windows,
@@ -144,18 +143,6 @@ def test_a_file_that_is_no_network(tmp_path: Path) -> None:
     for wrong in (path, tmp_path / "missing.pt"):
         with pytest.raises(ValueError, match="TorchScript"):
             Features.load(wrong)
-
-
-def test_features_from_elsewhere(tmp_path: Path) -> None:
-    path = tmp_path / "features.npy"
-    np.save(path, np.ones((3, 4), np.float32))
-    assert read_features(path).shape == (3, 4)
-    np.save(path, np.ones((3, 4, 5), np.float32))
-    with pytest.raises(ValueError, match="N, D"):
-        read_features(path)
-    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="features"):
-        read_features(path)
 
 
 @pytest.mark.parametrize(("width", "height"), [(512, 288), (256, 128), (100, 300)])
