@@ -76,7 +76,7 @@ def imports() -> list[dict[str, Any]]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """One bar for each command, its stages side by side."""
+    """One bar for each command, its stages' processor time side by side: it hardly depends on the machine's load."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -85,12 +85,13 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     names = list(COMMANDS)
     figure, axes = pyplot.subplots(len(names), 1, figsize=(9, 1.9 * len(names)), layout="constrained")
     for axis, name in zip(axes, names, strict=True):
-        stages = [row for row in rows if row["command"] == name]
+        stages = [row for row in rows if row["command"] == name and row["processor"] is not None]
         left, colours = 0.0, pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
         for row, colour in zip(stages, colours, strict=False):
-            axis.barh([0], [row["seconds"]], left=left, color=colour, label=f"{row['stage']} {row['seconds']:.2g} s")
-            left += row["seconds"]
-        axis.set(title=f"{name}: {left:.1f} s", yticks=[], xlim=(0, left))
+            seconds = row["processor"]
+            axis.barh([0], [seconds], left=left, color=colour, label=f"{row['stage']} {seconds:.2g} s")
+            left += seconds
+        axis.set(title=f"{name}: {left:.1f} s of processor time", yticks=[], xlim=(0, left))
         axis.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.25), frameon=False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
