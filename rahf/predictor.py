@@ -130,9 +130,9 @@ class Predictor:
             if feedback is not None:
                 found[place] = feedback
         rest = [place for place in range(len(loaded)) if place not in found]
-        images, texts = [loaded[place] for place in rest], [prompts[place] for place in rest]
+        pixels, texts = [loaded[place] for place in rest], [prompts[place] for place in rest]
         with stage("fusing model"):
-            answers = self._fused(images, texts, scores_only, words, heatmaps, generate)
+            answers = self._fused(pixels, texts, scores_only, words, heatmaps, generate)
         found.update(zip(rest, answers, strict=True))
         return [found[place] for place in range(len(loaded))]
 
