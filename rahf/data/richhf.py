@@ -4,20 +4,20 @@ The records hold no image and no prompt: `filename` points into Pick-a-Pic v1. I
 that name, prompts in a table (`rahf.data.prompt_tables`).
 """
 
-import io
 import logging
 import os
-import struct
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from foundation.decoding import jpeg, png
+from foundation.decoding.errors import DAMAGE, PictureError
+from foundation.decoding.formats import read_container
+from foundation.decoding.pixels import open_image
 from foundation.pictures import SUFFIXES, load_photo
 from rahf.data.prompt_tables import assign_prompts, normal_name
 from rahf.data.samples import RecordError, Sample
@@ -33,7 +33,6 @@ SCORE_FIELDS = {
     "overall_score": "overall",
 }
 MAP_FIELDS = {"artifact_map": "implausibility", "misalignment_map": "misalignment"}
-MAP_FORMATS = ("PNG", "JPEG")
 MAX_MAP_SIDE = 2048  # theirs have 512
 
 
@@ -172,11 +171,16 @@ def _map(features: Mapping[str, Feature], key: str, name: str) -> np.ndarray:
     value = _one(features, key, name)
     if not isinstance(value, bytes):
         raise RecordError(f"{name}: field {key} is not an encoded image")
+    where = f"{name}: field {key}"
+    if not value.startswith((jpeg.MAGIC, png.MAGIC)):
+        raise RecordError(f"{where} is damaged (no PNG or JPEG)")
     try:
-        with Image.open(io.BytesIO(value), formats=MAP_FORMATS) as image:
-            if max(image.size) > MAX_MAP_SIDE:
-                raise RecordError(f"{name}: field {key} has {image.size} pixels; {MAX_MAP_SIDE} a side are the limit")
-            return np.asarray(image.convert("L"), dtype=np.float32) / 255
-    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        reason = "no PNG or JPEG" if isinstance(error, UnidentifiedImageError) else error
-        raise RecordError(f"{name}: field {key} is damaged ({reason})") from error
+        with open_image(read_container(value, where), where) as image:
+            size = image.size
+            if max(size) <= MAX_MAP_SIDE:
+                return np.asarray(image.convert("L"), dtype=np.float32) / 255
+    except PictureError as error:
+        raise RecordError(str(error)) from error
+    except DAMAGE as error:
+        raise RecordError(f"{where} is damaged ({error})") from error
+    raise RecordError(f"{where} has {size} pixels; {MAX_MAP_SIDE} a side are the limit")

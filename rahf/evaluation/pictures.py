@@ -18,12 +18,23 @@ from torch import Tensor
 
 from rahf.data.captions import Example, make_examples
 from rahf.data.pictures import Picture, adherence_checks, anomaly_shares, severity
+from rahf.pictures.feedback import NINETY
 from rahf.pictures.judge import JUDGED_SCORES, STATISTICS, PictureJudge, presence_of
 from rahf.pictures.vocabulary import read_terms
 from rahf.pictures.words import PictureWords, Seen
-from rahf.training.judge import is_left_out, load_mask, ratings, see, spoiled_pairs
+from rahf.training.judge import LEFT_OUT_SETS, is_left_out, load_mask, ratings, see, see_spoiled, spoiled_pairs
 from rahf.training.judge_data import load_bundle, load_features
-from rahf.training.judge_scores import PEOPLE, SOUND, Labelled, fit_expert, labelled_sources
+from rahf.training.judge_scores import (
+    PEOPLE,
+    PER_RATING,
+    SOUND,
+    Labelled,
+    expected_of,
+    fit_expert,
+    labelled_sources,
+    mix,
+    soundness_misses,
+)
 from rahf.training.judge_words import area_under_curve, areas_under_curve, look
 from rahf.training.picture_features import feature_file
 
@@ -90,6 +101,14 @@ def _aesthetics(
         )
     ]
     sets = np.array([picture.set for picture in pictures])
+    mixed = chosen & ~np.isin(sets, LEFT_OUT_SETS)
+    figures.append(
+        Figure("aesthetics: the same without near twins", _pearson(score[mixed], truth[mixed]), None, int(mixed.sum()))
+    )
+    misses = PER_RATING * (truth[mixed] - 5.5) - score[mixed]
+    residual = judge.config.residuals[JUDGED_SCORES.index("aesthetics")]
+    inside = float((np.abs(misses) <= NINETY * residual).mean())
+    figures.append(Figure("aesthetics: ratings inside the 90% interval", inside, 0.90, int(mixed.sum())))
     for name in sorted(set(sets[chosen])):
         rows = chosen & (sets == name)
         if rows.sum() >= 10:
@@ -102,39 +121,38 @@ def plausibility_figures(
     judge: PictureJudge, pictures: Sequence[Picture], evidence: Tensor, planted: Path
 ) -> list[Figure]:
     """Spearman with the share of right checks, each scene left out, and with the severity, each prompt left out."""
+    near = judge.config.columns("radial")
+    kept = [place for place, one in enumerate(pictures) if not is_left_out(one)]
     sources = labelled_sources(pictures, evidence)
-    pairs = spoiled_pairs(
-        judge, [p for p in pictures if not is_left_out(p)], evidence[[not is_left_out(p) for p in pictures]], planted
-    )
+    own = [pictures[place] for place in kept]
+    pairs = spoiled_pairs(judge, own, evidence[kept], see_spoiled(judge, own, planted))
     if pairs is not None:
         sources.append(pairs)
     groups = [picture.group for picture in pictures]
     raw = evidence * judge.evidence_scale + judge.evidence_mean
-    first = judge.config.embedding + judge.config.summary
+    first = judge.config.columns("statistics").start
     areas = raw[:, [first + place for place, name in enumerate(STATISTICS) if name.endswith(" area")]].amax(1)
     present = presence_of(areas)
+    taste = judge.score_weight[:, JUDGED_SCORES.index("aesthetics")].mean(0).detach()
     known: dict[tuple[str, str], Tensor] = {}
 
     def expert(source: Labelled, left_out: str) -> Tensor:
         key = (source.name, left_out if left_out in source.groups else "")
         if key not in known:
-            known[key] = evidence @ fit_expert(source.without(lambda group: group == left_out))
+            known[key] = fit_expert(source.without(lambda group: group == left_out), near)
         return known[key]
 
     def predict(left_out: str) -> Tensor:
-        total = torch.zeros(len(evidence))
-        scale = sum(SOUND[source.name] ** 2 for source in sources if source.name in SOUND) ** 0.5
-        bodies = total
-        for source in sources:
-            if source.name in SOUND:
-                total = total + SOUND[source.name] / scale * expert(source, left_out)
-            elif source.name in PEOPLE:
-                bodies = expert(source, left_out)
-        return total + present * (bodies - total)
+        experts = {source.name: expert(source, left_out) for source in sources} | {"liked": taste}
+        sound = evidence @ mix(experts, SOUND, evidence[kept])
+        bodies = evidence @ mix(experts, PEOPLE, evidence[kept]) if "anatomy" in experts else sound
+        predicted: Tensor = sound + present * (bodies - sound)
+        return predicted
 
     liking = _score(judge, evidence, "aesthetics").numpy()
+    figures = _expected_figures(sources, pictures, evidence, near, liking)
+    figures += _coverage_figures(soundness_misses(sources, evidence, taste, near))
     shares = anomaly_shares(picture for picture in pictures if "checks" in picture.labels)
-    figures = []
     by_scene, beside = [], []
     for scene in sorted({group for group in groups if group.startswith("scene ")}):
         chosen = [place for place, p in enumerate(pictures) if p.group == scene and p.file in shares]
@@ -181,6 +199,41 @@ def plausibility_figures(
             )
         )
     return figures
+
+
+def _expected_figures(
+    sources: Sequence[Labelled], pictures: Sequence[Picture], evidence: Tensor, near: slice, liking: np.ndarray
+) -> list[Figure]:
+    """Spearman of what is expected of a picture with the ranking of its generator, a set left out at a time."""
+    figures = []
+    for source in sources:
+        if source.name != "expected" or len(set(source.groups)) < 2:
+            continue
+        known = np.array([expected_of(picture) for picture in pictures], dtype=float)
+        sets = np.array([picture.set for picture in pictures])
+        for name in sorted(set(source.groups)):
+            rows = (sets == name) & ~np.isnan(known) & np.array(["annotators" not in p.labels for p in pictures])
+            if len(set(known[rows])) < 2:
+                continue
+            weights = fit_expert(source.without(lambda group, name=name: group == name), near)  # type: ignore[misc]
+            value = _spearman((evidence @ weights).numpy()[rows], known[rows])
+            beside = f"aesthetics {_spearman(liking[rows], known[rows]):.2f}"
+            figures.append(
+                Figure(f"plausibility: generators of {name}, left out", value, None, int(rows.sum()), beside)
+            )
+    return figures
+
+
+def _coverage_figures(misses: dict[str, Tensor]) -> list[Figure]:
+    """Part of people's labels inside intervals whose width comes from the other groups, a group left out at a time."""
+    inside: list[Tensor] = []
+    for name, missed in misses.items():
+        others = torch.cat([other for key, other in misses.items() if key != name])
+        inside.append(missed.abs() <= NINETY * others.square().mean().sqrt())
+    if not inside:
+        return []
+    found = torch.cat(inside).float()
+    return [Figure("plausibility: labels inside the 90% interval", float(found.mean()), 0.90, len(found))]
 
 
 def word_figures(
@@ -251,21 +304,23 @@ def adherence_figures(
         )
     )
     where = {picture.file: place for place, picture in enumerate(pictures)}
-    rows: dict[tuple[str, str, str], list[tuple[float, bool]]] = {}
+    rows: dict[tuple[str, str, str], list[tuple[float, float, bool]]] = {}
     for picture, element, check, shown in adherence_checks(pictures[place] for place in checked):
         value = float(prior[where[picture.file]])
         terms = [t for t in read_terms(f"{check.split(':')[-1].replace('exactly', '')} {element}") if words.knows(t)]
         with torch.no_grad():
             odds = [float(words.logit(t, words.features(t, seen[picture.file]))) for t in terms]
         rows.setdefault((picture.labels["scene"], element, check), []).append(
-            (value + sum(odds) / max(len(odds), 1), shown)
+            (value + sum(odds) / max(len(odds), 1), value, shown)
         )
-    areas = []
+    areas, without = [], []
     for found in rows.values():
-        answers = np.array([shown for _, shown in found])
+        answers = np.array([row[2] for row in found])
         if min(answers.sum(), (~answers).sum()) >= FEWEST:
-            areas.append(area_under_curve(np.array([value for value, _ in found]), answers))
-    return [Figure("adherence: AUC, mean over checks that vary", float(np.mean(areas)), 0.65, len(areas))]
+            areas.append(area_under_curve(np.array([row[0] for row in found]), answers))
+            without.append(area_under_curve(np.array([row[1] for row in found]), answers))
+    beside = f"image only {np.mean(without):.2f}" if without else ""
+    return [Figure("adherence: AUC, mean over checks that vary", float(np.mean(areas)), 0.65, len(areas), beside)]
 
 
 def planted_figures(judge: PictureJudge, pictures: Sequence[Picture], planted: Path) -> list[Figure]:

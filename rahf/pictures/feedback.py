@@ -94,8 +94,8 @@ class PictureFeedback:
         widths = dict(zip(JUDGED_SCORES, spread.tolist(), strict=True))
         shown = weighted_shown(found)
         if shown is not None:
-            values["alignment"] = 0.4 * values["alignment"] + _odds(shown)
-            values["overall"] = 0.75 * values["overall"] + 0.25 * values["alignment"]
+            values["alignment"] = 0.6 * values["alignment"] + _odds(shown)
+            values["overall"] = 0.85 * values["overall"] + 0.15 * values["alignment"]
         unsure = [name for name in JUDGED_SCORES if widths[name] > config.spread_limits[JUDGED_SCORES.index(name)]]
         if shown is None and "alignment" not in unsure:
             unsure.append("alignment")

@@ -3,7 +3,8 @@
 What a picture shows is said in the space of CLIP's image embedding, which the heads have learned to imitate, for the
 whole picture and for each token; words are vectors in that space (`rahf.pictures.words`). Faults are found token by
 token by several small perceptrons, parts of people by a linear map. Scores are linear in all of these, again several
-times over: how far the members lie apart says how sure they are.
+times over: how far the members lie apart says how sure they are. What people like is not linear in a picture's summary;
+for that, how near the summary lies to each of some hundred centres of pictures is among what the scores read.
 """
 
 import json
@@ -18,8 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from foundation.features import Features
+from foundation.files import replacing, replacing_files, write_text
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+RADIAL_FILE = "radial.safetensors"  # apart and in single precision: a part that amplifies what is rounded
+RADIAL = "radial_"  # what its tensors begin with
 JUDGED_SCORES = ("plausibility", "alignment", "aesthetics", "overall")
 SCORE_ROWS = (*JUDGED_SCORES, "people")  # the last is what speaks for the bodies of people, where there are any
 PARTS = ("face", "hand", "limb")
@@ -38,6 +42,9 @@ class JudgeConfig:
         hidden: width of the perceptrons that imitate the image embedding.
         dense_hidden: width of the one that does so for each token.
         fault_hidden: width of those that find faults.
+        axes: principal axes of the summary in which pictures lie near or far from a centre.
+        centres: number of these.
+        radial: figures made of the nearness to the centres; 0 for a judge that knows none.
         members: of each ensemble.
         concepts: number of nouns that are known.
         word_threshold: from which probability on a word counts as not shown.
@@ -54,6 +61,9 @@ class JudgeConfig:
     hidden: int = 256
     dense_hidden: int = 384
     fault_hidden: int = 64
+    axes: int = 0
+    centres: int = 0
+    radial: int = 0
     members: int = 4
     concepts: int = 199
     word_threshold: float = 0.5
@@ -69,8 +79,23 @@ class JudgeConfig:
 
     @property
     def evidence(self) -> int:
-        """Width of what the scores are linear in: image embedding, summary, and figures of the maps."""
-        return self.embedding + self.summary + len(STATISTICS)
+        """Width of what the scores are linear in, of all `blocks`."""
+        return sum(self.blocks.values())
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Widths of the parts of the evidence, in order."""
+        return {
+            "embedding": self.embedding,
+            "summary": self.summary,
+            "statistics": len(STATISTICS),
+            "radial": self.radial,
+        }
+
+    def columns(self, block: str) -> slice:
+        """Where a part of the evidence stands."""
+        start = sum(list(self.blocks.values())[: list(self.blocks).index(block)])
+        return slice(start, start + self.blocks[block])
 
 
 STATISTICS = (
@@ -118,6 +143,9 @@ class PictureJudge(nn.Module):
     evidence_scale: Tensor
     embedding_mean: Tensor
     dense_mean: Tensor
+    radial_axes: Tensor
+    radial_centres: Tensor
+    radial_mix: Tensor
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -128,6 +156,9 @@ class PictureJudge(nn.Module):
             self.register_buffer(f"{name}_scale", torch.ones(size))
         self.register_buffer("embedding_mean", torch.zeros(config.embedding))
         self.register_buffer("dense_mean", torch.zeros(config.embedding))
+        self.register_buffer("radial_axes", torch.zeros(width, config.axes))
+        self.register_buffer("radial_centres", torch.zeros(config.centres, config.axes))
+        self.register_buffer("radial_mix", torch.zeros(config.centres, config.radial))
         members = range(config.members)
         self.embed = nn.ModuleList(perceptron(width, config.hidden, config.embedding) for _ in members)
         self.dense = perceptron(token, config.dense_hidden, config.embedding)
@@ -153,7 +184,9 @@ class PictureJudge(nn.Module):
         dense = as_map(F.normalize(self.dense(tokens) + self.dense_mean, dim=-1))
         faults = as_map(torch.cat([member(tokens) for member in self.faults], dim=-1))
         parts = as_map(self.parts(tokens).sigmoid())
-        evidence = self.collect(embedding, summary, map_statistics(faults, parts))
+        figures = map_statistics(faults, parts)
+        evidence = torch.cat([embedding, summary, figures, self.nearness(summary)], dim=-1)
+        evidence = (evidence - self.evidence_mean) / self.evidence_scale
         odds = torch.einsum("msd,bd->bms", self.score_weight, evidence) + self.score_bias
         scores = add_people(odds, presence(parts))
         wrong = torch.sigmoid(evidence @ self.part_weight.T + self.part_bias)
@@ -179,17 +212,24 @@ class PictureJudge(nn.Module):
         """(B,M,E) image embeddings by member, from standardised summaries (B,W)."""
         return torch.stack([member(summary) for member in self.embed], dim=1) + self.embedding_mean
 
-    def collect(self, embedding: Tensor, summary: Tensor, statistics: Tensor) -> Tensor:
-        """(B,D) standardised evidence for the scores."""
-        return (torch.cat([embedding, summary, statistics], dim=-1) - self.evidence_mean) / self.evidence_scale
+    def nearness(self, summary: Tensor) -> Tensor:
+        """(B,R) figures of how near standardised summaries (B,W) lie to the centres."""
+        return radial_kernel(summary @ self.radial_axes, self.radial_centres) @ self.radial_mix
 
     def save(self, folder: Path, concepts: list[str]) -> None:
-        """Write config and weights, in half precision, with the names of the concepts."""
+        """Write config and weights, in half precision but for `RADIAL_FILE`, with the names of the concepts."""
         folder.mkdir(parents=True, exist_ok=True)
         values = {"config": asdict(self.config), "concepts": concepts}
-        (folder / CONFIG_FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        tensors = {name: value.detach().half().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS_FILE)
+        tensors = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
+        halves = {name: value.half() for name, value in tensors.items() if not name.startswith(RADIAL)}
+        with replacing_files(folder) as partial:  # all or none
+            write_text(partial / CONFIG_FILE, json.dumps(values, indent=1) + "\n")
+            for file, part in (
+                (WEIGHTS_FILE, halves),
+                (RADIAL_FILE, {name: tensors[name] for name in tensors if name not in halves}),
+            ):
+                with replacing(partial / file) as target:
+                    save_file(part, target)
 
 
 def read_config(folder: Path) -> tuple[JudgeConfig, list[str]]:
@@ -209,10 +249,20 @@ def load_judge(folder: Path, device: str | torch.device = "cpu") -> PictureJudge
     config, _ = read_config(folder)
     judge = PictureJudge(config)
     try:
-        judge.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS_FILE).items()})
+        tensors = load_file(folder / WEIGHTS_FILE)
+        if config.radial:
+            tensors |= load_file(folder / RADIAL_FILE)
+        empty = {name: value for name, value in judge.state_dict().items() if name not in tensors and not value.numel()}
+        tensors |= empty
+        judge.load_state_dict({name: value.float() for name, value in tensors.items()})
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"the judge in {folder} is damaged ({error}); install the package again") from error
     return judge.eval().requires_grad_(False).to(device)
+
+
+def radial_kernel(places: Tensor, centres: Tensor) -> Tensor:
+    """(B,K) in (0, 1]: exp(-distance² / 2) between the directions of places (B,A) and of unit centres (K,A)."""
+    return torch.exp(F.normalize(places, dim=-1) @ centres.T - 1)
 
 
 def presence(parts: Tensor) -> Tensor:
@@ -226,11 +276,11 @@ def presence_of(area: Tensor) -> Tensor:
 
 
 def add_people(rows: Tensor, present: Tensor) -> Tensor:
-    """(B,M,S) scores from rows (B,M,S+1): the last takes the place of plausibility as far as people are there, and half
-    of the difference goes to overall."""
+    """(B,M,S) scores from rows (B,M,S+1): the last takes the place of plausibility as far as people are there, and a
+    fifth of the difference goes to overall."""
     place = JUDGED_SCORES.index("plausibility")
     difference = (rows[..., -1] - rows[..., place]) * present[:, None]
-    share = rows.new_tensor([{"plausibility": 1.0, "overall": 0.5}.get(name, 0.0) for name in JUDGED_SCORES])
+    share = rows.new_tensor([{"plausibility": 1.0, "overall": 0.2}.get(name, 0.0) for name in JUDGED_SCORES])
     return rows[..., :-1] + difference[..., None] * share
 
 

@@ -3,10 +3,10 @@
 Two runs make what is reported and what ships: one with `left_out`, whose pictures no head sees, and one with all.
 """
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,23 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foundation.files import replacing
 from rahf.data.captions import make_examples
 from rahf.data.pictures import Picture, fold_of
-from rahf.pictures.judge import JUDGED_SCORES, JudgeConfig, PictureJudge, map_statistics
+from rahf.pictures.judge import JUDGED_SCORES, RADIAL, JudgeConfig, PictureJudge, map_statistics
 from rahf.pictures.words import PictureWords
 from rahf.training.judge_data import Bundle, load_bundle, load_features, read_parts, sample_tokens, token_rows
-from rahf.training.judge_fit import descend, fit_dense, fit_embedding, fit_faults, fit_parts
-from rahf.training.judge_scores import Labelled, directions, fit_part_errors, fit_scores, labelled_sources, set_evidence
+from rahf.training.judge_fit import descend, fit_dense, fit_embedding, fit_faults, fit_parts, fit_radial
+from rahf.training.judge_scores import (
+    Labelled,
+    directions,
+    fit_part_errors,
+    fit_scores,
+    labelled_sources,
+    liking_misses,
+    set_evidence,
+    soundness_misses,
+)
 from rahf.training.judge_words import begin_words, fit_words, label_vectors, look, standardise
 from rahf.training.picture_features import feature_file
 
@@ -42,6 +52,7 @@ LEFT_OUT_GENERATORS = (
     "stabilityai-stable-diffusion-2-1",
 )
 WORDS_FILE = "words.safetensors"
+HEADS = "heads"  # folder of a run
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,16 @@ class JudgeTraining:
     Attributes:
         steps: of each perceptron.
         tokens_each: tokens of a picture that the dense embedding is taught with.
+        axes, centres, radial: as in `JudgeConfig`.
         left_out: whether the left-out groups are left out.
         seed: of everything drawn.
     """
 
     steps: int = 1500
     tokens_each: int = 48
+    axes: int = 256
+    centres: int = 512
+    radial: int = 256
     left_out: bool = False
     seed: int = 0
 
@@ -100,21 +115,40 @@ def train_judge(
     if bundle.embedding is None:
         raise ValueError(f"{features} holds features without the teacher's; run `rahf picture-features` with --teacher")
     words = begin_words(label_vectors(text))
-    judge = PictureJudge(JudgeConfig(concepts=len(words.concepts)))
+    config = JudgeConfig(concepts=len(words.concepts), axes=settings.axes, centres=settings.centres)
+    judge = PictureJudge(replace(config, radial=settings.radial))
     files = [feature_file(features, picture) for picture in bundle.pictures]
     _Heads(judge, bundle, files, out, settings).fit(planted, parts, composed)
-    rating = load_file(next(text.glob("*.safetensors")))
-    fit_all_scores(judge, bundle, files, planted, rating)
-    photographs = [place for place, picture in enumerate(bundle.pictures) if "captions" in picture.labels]
-    standardise(words, judge, files[:: max(len(files) // 600, 1)])
-    shots = [bundle.pictures[place] for place in photographs]
-    threshold = fit_words(words, list(look(words, judge, shots, features)), shots, make_examples(shots))
+    made = kept(out / HEADS / "words.safetensors", lambda: _taught(words, judge, bundle, files, features))
+    threshold = float(made.pop("threshold"))
+    words.load_state_dict(made)
     judge.config = replace(judge.config, word_threshold=round(threshold, 3))
+    rating = load_file(next(text.glob("*.safetensors")))
+    fit_all_scores(judge, bundle, files, planted, rating, out / HEADS)
     judge.save(out, words.concepts)
-    save_file(
-        {name: value.detach().half().contiguous() for name, value in words.state_dict().items()}, out / WORDS_FILE
-    )
+    with replacing(out / WORDS_FILE) as target:
+        save_file({name: value.detach().half().contiguous() for name, value in words.state_dict().items()}, target)
     return judge, words
+
+
+def kept(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of a file; without it they are made and written."""
+    if not file.exists():
+        logger.info("fitting %s", file.stem)
+        made = {name: value.detach().contiguous() for name, value in make().items()}
+        with replacing(file) as target:
+            save_file(made, target)
+    return load_file(file)
+
+
+def _taught(
+    words: PictureWords, judge: PictureJudge, bundle: Bundle, files: Sequence[Path], features: Path
+) -> dict[str, Tensor]:
+    """What the words learn from captions, and the `threshold` from which one is marked."""
+    standardise(words, judge, files[:: max(len(files) // 600, 1)])
+    shots = [picture for picture in bundle.pictures if "captions" in picture.labels]
+    threshold = fit_words(words, list(look(words, judge, shots, features)), shots, make_examples(shots))
+    return dict(words.state_dict()) | {"threshold": torch.tensor(threshold)}
 
 
 def ratings(embedding: Tensor, teacher: dict[str, Tensor]) -> Tensor:
@@ -125,53 +159,84 @@ def ratings(embedding: Tensor, teacher: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def see(judge: PictureJudge, files: Sequence[Path]) -> Tensor:
-    """Raw evidence (n,D) of kept features: embedding, standardised summary, figures of the maps."""
+    """Raw evidence (n,D) of kept features: embedding, standardised summary, figures of the maps, nearness."""
     rows: list[Tensor] = []
     for file in files:
         features = load_features(file)
         judgement = judge(features)
         summary, _ = judge.read(features)
         statistics = map_statistics(judgement.faults, judgement.parts)
-        rows.append(torch.cat([judgement.embedding, summary, statistics], dim=-1)[0])
+        rows.append(torch.cat([judgement.embedding, summary, statistics, judge.nearness(summary)], dim=-1)[0])
     return torch.stack(rows)
 
 
 def fit_all_scores(
-    judge: PictureJudge, bundle: Bundle, files: Sequence[Path], planted: Path, rating: dict[str, Tensor]
+    judge: PictureJudge, bundle: Bundle, files: Sequence[Path], planted: Path, rating: dict[str, Tensor], folder: Path
 ) -> None:
-    """Fit the score heads on people's labels, expectations, planted faults and the teacher's ratings."""
+    """Fit the score heads on people's labels, expectations, planted faults and the teacher's ratings.
+
+    What the judge sees is kept in `folder`.
+    """
     assert bundle.embedding is not None
-    evidence = set_evidence(judge, see(judge, files))
+    raw = kept(folder / "seen.safetensors", lambda: {"evidence": see(judge, files)})["evidence"]
+    evidence = set_evidence(judge, raw)
     basis = directions(evidence)
     sources = labelled_sources(bundle.pictures, evidence)
-    pairs = spoiled_pairs(judge, bundle.pictures, evidence, planted)
+    spoiled = kept(folder / "spoiled.safetensors", lambda: see_spoiled(judge, bundle.pictures, planted))
+    pairs = spoiled_pairs(judge, bundle.pictures, evidence, spoiled)
     if pairs is not None:
         sources.append(pairs)
-    fit_scores(judge, sources, basis, (evidence, ratings(bundle.embedding, rating)))
+    rated = ratings(bundle.embedding, rating)
+    fit_scores(judge, sources, evidence, rated)
     fit_part_errors(judge, bundle.pictures, evidence, basis)
     rows = torch.einsum("msd,bd->bms", judge.score_weight, evidence) + judge.score_bias
     spread = rows[..., : len(JUDGED_SCORES)].std(1, correction=0)
     limits = tuple(round(float(value), 3) for value in (2 * spread.detach()).quantile(0.9, dim=0))
-    judge.config = replace(judge.config, spread_limits=limits)
+    judge.config = replace(
+        judge.config, spread_limits=limits, residuals=measured_residuals(judge, sources, evidence, rated, bundle)
+    )
+
+
+def measured_residuals(
+    judge: PictureJudge, sources: Sequence[Labelled], evidence: Tensor, rated: Tensor, bundle: Bundle
+) -> tuple[float, ...]:
+    """The configuration's `residuals`: measured where there is something to measure by, else as they were."""
+    near = judge.config.columns("radial")
+    found = dict(zip(JUDGED_SCORES, judge.config.residuals, strict=True))
+    misses = liking_misses(evidence[:, near], rated, [picture.group for picture in bundle.pictures])
+    found["aesthetics"] = float(misses.square().mean().sqrt())
+    liked = judge.score_weight[:, JUDGED_SCORES.index("aesthetics")].mean(0).detach()
+    labelled = soundness_misses(sources, evidence, liked, near)
+    if labelled:
+        found["plausibility"] = float(torch.cat(list(labelled.values())).square().mean().sqrt())
+    return tuple(round(found[name], 3) for name in JUDGED_SCORES)
+
+
+def see_spoiled(judge: PictureJudge, pictures: Sequence[Picture], planted: Path, most: int = 600) -> dict[str, Tensor]:
+    """Raw evidence (k,D) of pictures with planted faults, the `places` of the pictures (k,), and the part of each that
+    is spoiled (k,)."""
+    found = [(place, planted / f"{picture.key}__0.npz") for place, picture in enumerate(pictures)]
+    found = [(place, file) for place, file in found if file.exists()][:most]
+    files = [file for _, file in found]
+    return {
+        "places": torch.tensor([place for place, _ in found], dtype=torch.long),
+        "evidence": see(judge, files) if files else torch.zeros(0, judge.config.evidence),
+        "spoiled": torch.tensor([float(load_mask(file).mean()) for file in files]),
+    }
 
 
 def spoiled_pairs(
-    judge: PictureJudge, pictures: Sequence[Picture], evidence: Tensor, planted: Path, most: int = 600
+    judge: PictureJudge, pictures: Sequence[Picture], evidence: Tensor, spoiled: dict[str, Tensor]
 ) -> Labelled | None:
-    """Pictures without and with planted faults as a source: 0.8 and less by how much is spoiled, a group each pair."""
-    rows: list[Tensor] = []
-    target: list[float] = []
-    groups: list[str] = []
-    for place, picture in enumerate(pictures):
-        file = planted / f"{picture.key}__0.npz"
-        if not file.exists() or len(rows) >= 2 * most:
-            continue
-        spoiled = (see(judge, [file])[0] - judge.evidence_mean) / judge.evidence_scale
-        burden = 0.6 + 4 * float(load_mask(file).mean())
-        rows += [evidence[place], spoiled]
-        target += [0.8, 0.8 * float(torch.exp(torch.tensor(-burden)))]
-        groups += [picture.file] * 2
-    return Labelled("planted", torch.stack(rows), torch.tensor(target), groups) if rows else None
+    """Pictures (evidence (n,D)) without and with planted faults as a source: 0.8 and less by how much is spoiled, a
+    group each pair. None if there are none."""
+    places = spoiled["places"]
+    if not len(places):
+        return None
+    rows = (spoiled["evidence"] - judge.evidence_mean) / judge.evidence_scale
+    target = 0.8 * torch.cat([torch.ones(len(places)), torch.exp(-0.6 - 4 * spoiled["spoiled"])])
+    groups = [pictures[place].file for place in places.tolist()] * 2
+    return Labelled("planted", torch.cat([evidence[places], rows]), target, groups)
 
 
 def load_mask(file: Path) -> Tensor:
@@ -187,7 +252,7 @@ class _Heads:
         self, judge: PictureJudge, bundle: Bundle, files: Sequence[Path], out: Path, settings: JudgeTraining
     ) -> None:
         self.judge, self.bundle, self.files, self.settings = judge, bundle, files, settings
-        self.folder = out / "heads"
+        self.folder = out / HEADS
         self.folder.mkdir(exist_ok=True)
 
     def fit(self, planted: Path, parts: Path, composed: Path | None) -> None:
@@ -196,20 +261,16 @@ class _Heads:
         self._kept("scales", self._scales)
         summary = (self.bundle.summary - judge.summary_mean) / judge.summary_scale
         for member in range(judge.config.members):
-            self._kept(f"embed.{member}", lambda member=member: self._embed(summary, member))
+            self._kept(f"embed.{member}", partial(self._embed, summary, member))
+        self._kept("radial", lambda: self._radial(summary))
         self._kept("dense", self._dense)
         self._kept("parts", lambda: self._parts(parts))
         self._kept("faults", lambda: self._faults(planted))
         self._kept("composed", lambda: self._composed(summary, composed))
 
-    def _kept(self, name: str, fit: object) -> None:
+    def _kept(self, name: str, fit: Callable[[], dict[str, Tensor]]) -> None:
         """Load what a step set before, or run it and keep the tensors that it returns by name."""
-        file = self.folder / f"{name}.safetensors"
-        if not file.exists():
-            logger.info("fitting %s", name)
-            made = fit()  # type: ignore[operator]
-            save_file({key: value.detach().contiguous() for key, value in made.items()}, file)
-        self.judge.load_state_dict(load_file(file), strict=False)
+        self.judge.load_state_dict(kept(self.folder / f"{name}.safetensors", fit), strict=False)
         self.judge.eval()
 
     def _scales(self) -> dict[str, Tensor]:
@@ -224,11 +285,21 @@ class _Heads:
             "embedding_mean": self.bundle.embedding.mean(0),
         }
 
+    def _weight(self) -> Tensor:
+        """How much each picture counts, so that a set of many near twins does not outweigh the others."""
+        sets = [picture.set for picture in self.bundle.pictures]
+        return torch.tensor([sets.count(name) ** -0.5 for name in sets])
+
+    def _radial(self, summary: Tensor) -> dict[str, Tensor]:
+        config = self.judge.config
+        sizes = (config.axes, config.centres, config.radial)
+        made = fit_radial(summary, self._weight(), sizes, self.settings.seed)
+        return {f"{RADIAL}{name}": values for name, values in made.items()}
+
     def _embed(self, summary: Tensor, member: int) -> dict[str, Tensor]:
         bundle, judge = self.bundle, self.judge
         assert bundle.embedding is not None
-        sets = [picture.set for picture in bundle.pictures]
-        weight = torch.tensor([sets.count(name) ** -0.5 for name in sets])
+        weight = self._weight()
         keep = torch.rand(len(weight), generator=torch.Generator().manual_seed(member)) < 0.85
         net = fit_embedding(
             summary,
@@ -316,8 +387,3 @@ class _Heads:
 
         descend(net, loss, len(rows), 400, 256, rate=1e-3, decay=1.0)
         return {f"composed.{key}": value for key, value in net.state_dict().items()}
-
-
-def write_summary(out: Path, values: dict[str, object]) -> None:
-    """Write figures of a run as JSON."""
-    (out / "figures.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

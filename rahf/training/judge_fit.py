@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rahf.pictures.judge import PARTS, perceptron
+from rahf.pictures.judge import PARTS, perceptron, radial_kernel
 from rahf.training.judge_data import part_maps, token_rows
 
 Loss = Callable[[Tensor], Tensor]  # of the rows that it is given
@@ -66,6 +66,43 @@ def fit_embedding(
 
     descend(net, loss, len(drawn), steps, 128, rate=1e-3, decay=0.1, seed=seed)
     return net
+
+
+ROUNDS = 8  # of moving the centres
+SMALLEST = 1e-4  # part of the largest that a direction of the kernel must have
+
+
+def fit_radial(summary: Tensor, weight: Tensor, sizes: tuple[int, int, int], seed: int) -> dict[str, Tensor]:
+    """Axes, centres and mix of the nearness, from standardised summaries (n,W); pictures count by `weight` (n,).
+
+    The axes are principal ones, each divided by the fourth root of its variance; the centres are those of clusters of
+    directions (spherical k-means); the mix makes the kernel's figures uncorrelated as the Nystroem method does. `sizes`
+    are the numbers of axes, centres and figures; unused ones stay zero.
+    """
+    axes, centres, figures = sizes
+    weight = weight / weight.sum()
+    middle = weight @ summary
+    variance, vectors = torch.linalg.eigh(((summary - middle) * weight[:, None]).T @ (summary - middle))
+    count = min(axes, len(summary) - 1)
+    variance, vectors = variance.flip(0)[:count].clamp(min=1e-8), vectors.flip(1)[:, :count]
+    basis = torch.zeros(summary.shape[1], axes)
+    basis[:, :count] = vectors / variance**0.25
+    places = F.normalize(summary @ basis, dim=-1)
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.multinomial(weight, min(centres, len(summary)), generator=generator)
+    middles = places[first]
+    for _ in range(ROUNDS):
+        nearest = torch.zeros(len(places), len(middles))
+        nearest[torch.arange(len(places)), (places @ middles.T).argmax(1)] = weight
+        sums = nearest.T @ places
+        middles = torch.where(nearest.sum(0)[:, None] > 0, F.normalize(sums, dim=-1), middles)
+    values, directions = torch.linalg.eigh(radial_kernel(middles, middles))
+    kept = values.flip(0)[:figures]
+    kept = kept[kept > SMALLEST * kept[0]]
+    padded, mixed = torch.zeros(centres, axes), torch.zeros(centres, figures)
+    padded[: len(middles)] = middles
+    mixed[: len(middles), : len(kept)] = directions.flip(1)[:, : len(kept)] / kept.sqrt()
+    return {"axes": basis, "centres": padded, "mix": mixed}
 
 
 def fit_dense(

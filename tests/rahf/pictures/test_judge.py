@@ -22,8 +22,14 @@ from rahf.pictures.judge import (
 )
 
 TINY = JudgeConfig(
-    channels=6, layers=(0, 2), tokens=16, embedding=5, hidden=4, dense_hidden=4, fault_hidden=3, members=2, concepts=3
-)
+    channels=6, layers=(0, 2), tokens=16, embedding=5, hidden=4, dense_hidden=4, fault_hidden=3, members=2, concepts=3,
+    axes=4, centres=7, radial=3,
+)  # fmt: skip
+
+# Of the shipped weights, see the last test.
+GOLDEN_SCORES = [-0.6163, -1.4407, -0.8873, -1.1271]
+GOLDEN_EMBEDDING = [0.0288, -0.0362, 0.0033, 0.0272]
+GOLDEN_FAULTS = [-0.2891, -0.35, -0.4304]
 
 
 def features_of(seed: int = 0, batch: int = 2, grid: tuple[int, int] = (3, 4)) -> Features:
@@ -38,6 +44,9 @@ def judge() -> PictureJudge:
     made = PictureJudge(TINY).eval()
     with torch.no_grad():
         made.score_weight.normal_()
+        made.radial_axes.normal_()
+        made.radial_centres.copy_(torch.nn.functional.normalize(torch.randn(7, 4), dim=-1))
+        made.radial_mix.normal_()
     return made
 
 
@@ -108,7 +117,7 @@ def test_bodies_count_where_people_are() -> None:
     found = add_people(rows, presence(parts))[:, 0]
     share = 0.97 / 0.98
     assert found[0].tolist() == [1, 0, 0, 0]
-    assert found[1].tolist() == pytest.approx([1 - 3 * share, 0, 0, -1.5 * share], abs=1e-5)
+    assert found[1].tolist() == pytest.approx([1 - 3 * share, 0, 0, -0.6 * share], abs=1e-5)
 
 
 def test_gradients_reach_the_features(judge: PictureJudge) -> None:
@@ -136,3 +145,29 @@ def test_a_folder_without_a_judge_is_refused(judge: PictureJudge, tmp_path: Path
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="damaged"):
         load_judge(tmp_path)
+
+
+def test_nearness_is_a_gaussian_of_the_distance_between_directions(judge: PictureJudge) -> None:
+    summary = torch.randn(5, TINY.summary, generator=torch.Generator().manual_seed(1))
+    places = (summary @ judge.radial_axes).numpy()
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
+    squared = ((places[:, None] - judge.radial_centres.numpy()[None]) ** 2).sum(-1)
+    expected = np.exp(-squared / 2) @ judge.radial_mix.numpy()
+    np.testing.assert_allclose(judge.nearness(summary).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_blocks_of_the_evidence_lie_side_by_side() -> None:
+    ends = [TINY.columns(name) for name in TINY.blocks]
+    assert [one.start for one in ends] == [0, *(one.stop for one in ends[:-1])]
+    assert ends[-1].stop == TINY.evidence
+
+
+def test_the_shipped_judge_says_what_it_said() -> None:
+    """A golden slice: numbers of the weights in the repository, on features made by a formula."""
+    shipped = load_judge(Path(__file__).parents[3] / "rahf" / "weights" / "pictures")
+    steps = torch.arange(384 * 20, dtype=torch.float32).view(1, 384, 4, 5)
+    maps = {layer: torch.sin(steps * (0.1 + 0.01 * layer)) for layer in shipped.config.layers}
+    found = shipped(Features("", maps, torch.cos(torch.arange(384.0) * 0.3)[None]))
+    np.testing.assert_allclose(found.scores.mean(1)[0].numpy(), GOLDEN_SCORES, atol=2e-3)
+    np.testing.assert_allclose(found.embedding[0, :4].numpy(), GOLDEN_EMBEDDING, atol=2e-3)
+    np.testing.assert_allclose(found.faults.mean(1)[0, 1, :3].numpy(), GOLDEN_FAULTS, atol=5e-3)

@@ -18,7 +18,8 @@ from rahf.pictures.feedback import PictureFeedback
 from rahf.pictures.vocabulary import read_concepts
 from rahf.training.judge import JudgeTraining, is_left_out, train_judge
 from rahf.training.judge_data import part_boxes, part_maps, read_parts
-from rahf.training.judge_fit import descend, ridge, within_groups
+from rahf.training.judge_fit import descend, fit_radial, ridge, within_groups
+from rahf.training.judge_scores import Labelled, liking_misses, mix, ridge_primal, soundness_misses
 from rahf.training.picture_features import Teacher, feature_file, keep_features
 from rahf.training.planting import keep_planted, spoil
 
@@ -204,6 +205,56 @@ def test_ridge_is_that_of_the_normal_equations() -> None:
     torch.testing.assert_close(torch.cat([solution, bias[None]]), expected, rtol=1e-3, atol=1e-3)
     shrunk, _ = ridge(rows, target, weight, 100.0)
     assert shrunk.norm() < 0.1 * solution.norm()
+
+
+def test_both_ridges_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows, target = torch.randn(40, 6, generator=generator).double(), torch.randn(40, generator=generator).double()
+    weight = torch.rand(40, generator=generator).double() + 0.1
+    centred = rows - (weight / weight.sum()) @ rows
+    variance = float((weight / weight.sum()) @ centred.square().mean(1))
+    solution, bias = ridge_primal(rows, target, weight, 0.3)
+    # The same in closed form, with a column of ones that is not shrunk.
+    padded = torch.cat([rows, torch.ones(40, 1).double()], dim=1)
+    penalty = torch.diag(torch.tensor([0.3 * variance] * 6 + [0.0])).double()
+    share = (weight / weight.sum())[:, None]
+    expected = torch.linalg.solve(padded.T @ (share * padded) + penalty, padded.T @ (share[:, 0] * target))
+    torch.testing.assert_close(torch.cat([solution, bias[None]]), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_nearness_has_the_products_of_the_kernel() -> None:
+    """With every picture a centre and every direction kept, the figures' products are the kernel itself."""
+    summary = torch.randn(12, 9, generator=torch.Generator().manual_seed(0))
+    made = fit_radial(summary, torch.ones(12), (9, 12, 12), seed=0)
+    places = torch.nn.functional.normalize(summary @ made["axes"], dim=-1)
+    kernel = torch.exp(places @ made["centres"].T - 1)
+    figures = kernel @ made["mix"]
+    torch.testing.assert_close(figures @ figures.T, torch.exp(places @ places.T - 1), rtol=1e-3, atol=2e-3)
+
+
+def test_experts_weigh_by_their_shares() -> None:
+    evidence = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    found = mix(
+        {"a": torch.tensor([9.0, 0.0]), "b": torch.tensor([0.0, 0.1]), "c": torch.ones(2)}, {"a": 3, "b": 4}, evidence
+    )
+    deviation = evidence.std(0)
+    assert float((evidence @ found).std()) == pytest.approx(1, abs=1e-4)
+    assert float(found[0] * deviation[0] / (found[1] * deviation[1])) == pytest.approx(0.75, rel=1e-4)
+
+
+def test_residuals_are_those_of_what_was_left_out() -> None:
+    """Ratings that nearness says exactly are missed by nothing; noise is missed by its own deviation."""
+    near = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    groups = [f"group {number}" for number in range(400)]
+    told = liking_misses(near, 5.5 + near @ torch.tensor([1.0, -1.0, 0.5]), groups)
+    noise = liking_misses(near, 5.5 + 2.25 * torch.randn(400, generator=torch.Generator().manual_seed(1)), groups)
+    assert float(noise.std()) == pytest.approx(1.0, rel=0.15)
+    assert float(told.std()) < 0.3 * float(noise.std())
+    labels = torch.rand(400, generator=torch.Generator().manual_seed(2))
+    checks = Labelled("checks", near, labels, ["scene one"] * 200 + ["scene two"] * 200)
+    misses = soundness_misses([checks], near, torch.tensor([1.0, 0.0, 0.0]), slice(0, 3))
+    assert sorted(misses) == ["scene one", "scene two"]
+    assert all(float(missed.std()) > 0.8 for missed in misses.values())
 
 
 def test_groups_lose_their_means() -> None:
