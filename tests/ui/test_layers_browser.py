@@ -19,7 +19,7 @@ from tests.browsing import Visit, needs_browser, open_page
 pytestmark = needs_browser
 
 HEIGHT, WIDTH = 192, 320
-CENTRE, RADIUS = (160, 96), 34
+CENTRE, RADIUS = (160, 96), 50  # large enough to be pulled by 5 % of the width
 
 
 def disc() -> np.ndarray:
@@ -80,7 +80,7 @@ def picture(visit: Visit, before: str = "") -> np.ndarray:
 def test_the_old_place_of_a_pulled_object_shows_the_plate(visit: Visit, photo: torch.Tensor) -> None:
     rest = picture(visit, "c.reset()")
     assert np.abs(rest - 255 * photo.permute(1, 2, 0).numpy()).mean() < 3
-    at, pull = f"[{CENTRE[0] / WIDTH}, {CENTRE[1] / HEIGHT}]", 0.08
+    at, pull = f"[{CENTRE[0] / WIDTH}, {CENTRE[1] / HEIGHT}]", 0.05
     held = picture(visit, f"c.hold(1, {at}, [{pull}, 0]); for (let i = 0; i < 60; i++) c.step(1 / 30)")
     shift = round(pull * WIDTH)
     moved = np.roll(disc(), shift, axis=1)
