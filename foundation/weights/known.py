@@ -131,6 +131,29 @@ RAHF_SMALL = KnownWeights(
     ),
 )
 
+RAHF_GENERATOR = KnownWeights(
+    name="rahf-generator",
+    used_by="`rahf improve`, `embedded`",
+    what=(
+        "pictures of clip art from a restricted vocabulary, and parts of them anew: autoencoder, U-Net with a mask, "
+        "text encoder, tokenizer; opens in diffusers' StableDiffusionInpaintPipeline"
+    ),
+    source="this project",
+    licence="apache-2.0",
+    data="composed scenes without faults: one emoji each of sixteen nouns, in eight colours, up to four in a picture",
+    quality=("of 300 unseen prompts objects right 0.89, colours 0.95, counts 0.73 (chance 0.02, 0.01, 0.01)"),
+    embedded="rahf/weights/generator",
+    test_data="300 prompts whose plans no training picture shows; objects counted by a recogniser that no tool sees",
+    training=(
+        "From nothing, on a CPU core: the autoencoder on crops of scenes, its decoder alone on noisy latents, U-Net "
+        "and text encoder together on latents, a third of them with a part to draw anew."
+    ),
+    limits=(
+        "It knows sixteen nouns, eight colours, counts up to four and four relations, draws everything in one size, "
+        "and makes mistakes: those are what the tools of `rahf improve` are shown on."
+    ),
+)
+
 PUBLIC_RAHF = KnownWeights(
     name="rahf_model.pt",
     used_by="`rahf convert`",
@@ -168,4 +191,4 @@ T5_TOKENIZER = KnownWeights(
     repo="google-t5/t5-base",
 )
 
-KNOWN: tuple[KnownWeights, ...] = (GID_SMALL, RAHF_SMALL, PUBLIC_RAHF, FLTWR, CELEBAHQ_VQ, T5_TOKENIZER)
+KNOWN: tuple[KnownWeights, ...] = (GID_SMALL, RAHF_SMALL, RAHF_GENERATOR, PUBLIC_RAHF, FLTWR, CELEBAHQ_VQ, T5_TOKENIZER)

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
+import rahf
 from rahf.data.drawable import NOUNS, draw_plan, draw_prompts, is_held_out, vocabulary
 from rahf.data.grammar import COLOURS, COUNTS, Group, Plan
 from rahf.data.sprites import CLIPART, EMOJI, SpriteLibrary
@@ -295,6 +296,22 @@ def test_packed_files_open_and_draw(trained: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(draw(pipeline, ["a red apple", "two blue cats"], 0, steps=2), pictures)
     with pytest.raises(FileExistsError):
         pack_generator(trained, tmp_path / "packed")
+
+
+def test_the_embedded_generator_draws_the_colour_and_the_number_that_are_asked_for() -> None:
+    folder = Path(rahf.__file__).parent / "weights" / "generator"
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 18_500_000
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    assert all(len(pipeline.tokenizer(word).input_ids) == 3 for word in vocabulary() if word != "3d")
+    prompts = ["four red hearts", "four blue hearts", "a blue heart", "a red heart"]
+    pictures = draw(pipeline, prompts, 0, steps=12).astype(int)
+    red, blue = pictures[..., 0] - pictures[..., 2] > 90, pictures[..., 2] - pictures[..., 0] > 90
+    covered = [(float(red[i].mean()), float(blue[i].mean())) for i in range(4)]
+    assert covered[0][0] > 3 * covered[0][1]
+    assert covered[1][1] > 3 * covered[1][0]
+    assert covered[0][0] > 1.5 * covered[3][0]  # four hearts are more than one
+    assert covered[1][1] > 1.5 * covered[2][1]
 
 
 def test_folders_of_something_else_are_refused(tmp_path: Path) -> None:
