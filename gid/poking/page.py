@@ -149,8 +149,8 @@ def encode_canvas(photo: Tensor, volume: SpectralVolume, bits: int = 8, max_side
     if not len(mesh.triangles) or len(mesh.vertices.places) >= 2**16:
         return encode_motion(volume, bits, max_side)
     longer = max(photo.shape[1:])
-    parts = find_parts(layers.segments, (photo.shape[2] / longer, photo.shape[1] / longer))
-    model = ModalModel.from_volume(volume, max_side, parts)
+    members = find_parts(layers.segments, (photo.shape[2] / longer, photo.shape[1] / longer))
+    model = ModalModel.from_volume(volume, max_side, members)
     if model.parts is None:
         raise ValueError("the photo's objects and its parts do not belong together")
     ground = _ground_sources(layers.segments)
