@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gid.cli.shared import Device, Guidance, Steps, Weights
 from gid.limits import MotionOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gid.diffusion.pipeline import GIDPipeline
+    from gid.evaluation.visible import Frames
+    from gid.motion.spectrum import SpectralVolume
 
 
 def evaluate(
@@ -44,9 +52,8 @@ def evaluate(
         raise ValueError(f"{seeds} seeds and {starts} starts asked for; at least one of each is needed")
 
     import torch
-    from torch import Tensor
 
-    from foundation.files import check_folder, write_text
+    from foundation.files import check_folder
     from gid.cli.shared import load
     from gid.data.videos import clip_name, clips_in, held_out, measured_pairs
     from gid.diffusion.loading import resolve_weights
@@ -55,8 +62,6 @@ def evaluate(
     from gid.evaluation.remembered import Remembered, fingerprint
     from gid.evaluation.report import evaluate as judge
     from gid.evaluation.report import write_tables
-    from gid.motion.spectrum import SpectralVolume
-    from gid.motion.strength import automatic_strength
     from gid.rendering.animate import animate as render_frames
 
     reports = [read_report(path) for path in others or []]
@@ -91,17 +96,34 @@ def evaluate(
         write_tables(report, output)
     typer.echo(report.markdown())
     if visible:
-        from gid.evaluation.visible import Frames, visible_table, written
+        shown = [path for path in clips_in(clips) if clip_name(path) in chosen]
+        typer.echo(_compare_what_is_seen(shown, pipeline, sample, tuple(range(seeds)), output / "visible.md"))
 
-        def loop_of(first: Frames, seed: int) -> Frames:
-            photo = torch.from_numpy(first).permute(2, 0, 1).float() / 255
-            side = min(1.0, 512 / max(photo.shape[1:]))
-            photo = torch.nn.functional.interpolate(photo[None], scale_factor=side, mode="area")[0]
-            volume = sample(photo, seed)
-            strength = automatic_strength(volume)
-            chunks = render_frames(photo.to(pipeline.device), volume, pipeline.renderer, strength=strength)
-            return torch.cat([(255 * c).round().byte().cpu() for c in chunks]).permute(0, 2, 3, 1).numpy()
 
-        table = visible_table([p for p in clips_in(clips) if clip_name(p) in chosen], loop_of, tuple(range(seeds)))
-        write_text(output / "visible.md", written(table) + "\n")
-        typer.echo(written(table))
+def _compare_what_is_seen(
+    clips: list[Path],
+    pipeline: GIDPipeline,
+    sample: Callable[[Tensor, int], SpectralVolume],
+    seeds: tuple[int, ...],
+    path: Path,
+) -> str:
+    """Write and return the table of what a person sees move, in clips and in loops at the natural strength."""
+    import torch
+
+    from foundation.files import write_text
+    from gid.evaluation.visible import visible_table, written
+    from gid.motion.strength import automatic_strength
+    from gid.rendering.animate import animate as render_frames
+
+    def loop_of(first: Frames, seed: int) -> Frames:
+        photo = torch.from_numpy(first).permute(2, 0, 1).float() / 255
+        side = min(1.0, 512 / max(photo.shape[1:]))
+        photo = torch.nn.functional.interpolate(photo[None], scale_factor=side, mode="area")[0]
+        volume = sample(photo, seed)
+        strength = automatic_strength(volume)
+        chunks = render_frames(photo.to(pipeline.device), volume, pipeline.renderer, strength=strength)
+        return torch.cat([(255 * c).round().byte().cpu() for c in chunks]).permute(0, 2, 3, 1).numpy()
+
+    text = written(visible_table(clips, loop_of, seeds))
+    write_text(path, text + "\n")
+    return text
