@@ -15,7 +15,7 @@ from foundation.commands.tracing import Traced, trace_command
 from foundation.trace import stage
 from rahf.cli.improve_tools import improve
 from rahf.cli.options import Device, Half, Precision, Weights
-from rahf.cli.pictures import evaluate_pictures, picture_features, plant_faults, train_pictures
+from rahf.cli.pictures import evaluate_pictures
 from rahf.cli.push import push
 from rahf.cli.stages import evaluate, pack, sprites
 from rahf.cli.warps import evaluate_warps
@@ -29,13 +29,20 @@ class Commands(LazyGroup):
     stages: ClassVar[Mapping[str, str]] = {
         "train": "rahf.training.run:train_feedback",
         "recognize": "rahf.training.run:recognize",
+        "picture-features": "rahf.training.picture_runs:picture_features",
+        "plant-faults": "rahf.training.picture_runs:plant_faults",
+        "train-pictures": "rahf.training.picture_runs:train_pictures",
         "generator-scenes": "rahf.training.generator.scenes:prepare_scenes",
         "train-autoencoder": "rahf.training.generator.autoencoder:train_autoencoder",
         "generator-latents": "rahf.training.generator.latents:prepare_latents",
         "train-generator": "rahf.training.generator.denoiser:train_generator",
         "pack-generator": "rahf.training.generator.packing:pack_generator",
     }
-    option_names: ClassVar[Names] = {"out": ("--out", "-o"), "warmup_steps": ("--warmup", "--warmup-steps")}
+    option_names: ClassVar[Names] = {
+        "out": ("--out", "-o"),
+        "warmup_steps": ("--warmup", "--warmup-steps"),
+        "left_out": ("--leave-out",),
+    }
 
 
 app = typer.Typer(
@@ -229,9 +236,6 @@ for command in (
     evaluate_warps,
     pack,
     sprites,
-    picture_features,
-    plant_faults,
-    train_pictures,
     evaluate_pictures,
     push,
 ):

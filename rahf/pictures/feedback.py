@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foundation.features import ImageEncoder, load_encoder
 from rahf.feedback import Feedback, WordFeedback
-from rahf.pictures.judge import JUDGED_SCORES, Judgement, PictureJudge, load_judge, read_config
+from rahf.pictures.judge import JUDGED_SCORES, Judgement, PictureJudge, load_judge, read_config, trust
 from rahf.pictures.vocabulary import is_function_word, terms_of
 from rahf.pictures.words import PictureWords, TermJudgement
 from rahf.prompt_words import Word, prompt_words
@@ -29,6 +29,7 @@ COMPOSED = 0.87  # chance of a composed scene from which on the other model answ
 NINETY = 1.645  # deviations on both sides that hold 90% of a normal distribution
 WEIGHTS = {"noun": 2.0, "colour": 1.0, "count": 1.0, "relation": 1.0}
 HIGHEST = 0.95  # of a heatmap at the worst place
+USUAL = -4.3  # log odds of a fault at the middle place of a picture; nine of ten photographs have less
 Size = tuple[int, int]
 
 
@@ -126,10 +127,16 @@ def weighted_shown(found: list[TermJudgement]) -> float | None:
 
 
 def fault_map(judgement: Judgement) -> np.ndarray:
-    """(h,w) in [0, 1]: chance of a fault, and of a wrong part of a person where such a part is."""
+    """(h,w) in [0, 1]: chance of a fault, and of a wrong part of a person where such a part is.
+
+    What lies on the whole picture, such as grain on a dark or cloudy one, is no fault at a place: by as much as the
+    middle of all places is above the usual, all of them are lowered.
+    """
     faults = judgement.faults[0].mean(0)
+    faults = faults - (faults.median() - USUAL).clamp(min=0)
     faults = F.avg_pool2d(F.pad(faults[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0, 0].sigmoid()
-    suspected = (judgement.parts[0] * judgement.part_errors[0][:, None, None]).amax(0)
+    believed = judgement.part_errors[0] * trust(judgement.parts[0].mean((1, 2)))
+    suspected = (judgement.parts[0] * believed[:, None, None]).amax(0)
     return torch.maximum(faults, 0.8 * suspected).clamp(max=HIGHEST).cpu().numpy()
 
 

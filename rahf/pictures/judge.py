@@ -27,6 +27,7 @@ RADIAL = "radial_"  # what its tensors begin with
 JUDGED_SCORES = ("plausibility", "alignment", "aesthetics", "overall")
 SCORE_ROWS = (*JUDGED_SCORES, "people")  # the last is what speaks for the bodies of people, where there are any
 PARTS = ("face", "hand", "limb")
+WIDEST = 0.3  # part of a picture that hands, faces or limbs of people cover at most
 TOP = 0.05  # part of the tokens that "the worst of the picture" is the mean of
 
 
@@ -273,6 +274,14 @@ def presence(parts: Tensor) -> Tensor:
 def presence_of(area: Tensor) -> Tensor:
     """The same from the part of the picture that the largest of the parts covers; half at one hundredth."""
     return area / (area + 0.01)
+
+
+def trust(area: Tensor) -> Tensor:
+    """In [0, 1]: how far parts that cover `area` of a picture are believed; not at all from three tenths on.
+
+    On skies, drawings and others unlike what it was taught with, the map of parts is neither here nor there everywhere.
+    """
+    return (1 - area / WIDEST).clamp(min=0)
 
 
 def add_people(rows: Tensor, present: Tensor) -> Tensor:

@@ -62,8 +62,10 @@ class JudgeTraining:
     Attributes:
         steps: of each perceptron.
         tokens_each: tokens of a picture that the dense embedding is taught with.
-        axes, centres, radial: as in `JudgeConfig`.
-        left_out: whether the left-out groups are left out.
+        axes: principal axes in which pictures lie near or far from a centre.
+        centres: number of these.
+        radial: figures made of the nearness to the centres.
+        left_out: without the groups that `evaluate-pictures` reports on.
         seed: of everything drawn.
     """
 

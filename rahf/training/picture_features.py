@@ -106,6 +106,29 @@ def keep_features(
 
 
 @torch.inference_mode()
+def keep_scenes(
+    sprites: Path, out: Path, encoder: ImageEncoder, count: int, seed: int, side: int, tokens: int = TOKENS
+) -> int:
+    """Write the features of `count` composed scenes of training sprites, `side` pixels wide, that have none yet.
+
+    Returns how many were written. Raises ValueError if the library holds no sprites.
+    """
+    from rahf.data.scenes import ComposedScenes, SceneConfig
+    from rahf.data.sprites import SpriteLibrary
+
+    scenes = ComposedScenes(SpriteLibrary.load(sprites), count, "train", seed, SceneConfig(size=side))
+    written = 0
+    for place in tqdm(range(count), desc="scenes"):
+        target = out / f"{place}.npz"
+        if target.exists():
+            continue
+        image = torch.from_numpy(scenes[place].image).permute(2, 0, 1).float() / 255
+        save_arrays(target, encode_picture(image, encoder, tokens))
+        written += 1
+    return written
+
+
+@torch.inference_mode()
 def encode_picture(image: Tensor, encoder: ImageEncoder, tokens: int = TOKENS) -> dict[str, np.ndarray]:
     """Tokens (3,N,C) float16, the class token (C,) and the grid (rows, columns) of one picture (3,H,W)."""
     features = encoder(image[None], LAYERS, tokens)

@@ -112,9 +112,25 @@ def test_faults_and_wrong_parts_are_marked() -> None:
     parts[PARTS.index("hand"), 6, 6] = 1.0
     heatmap = fault_map(seen(faults, parts, wrong=0.9))
     assert heatmap[3, 3] > 0.9
-    assert heatmap[6, 6] == pytest.approx(0.72)
+    assert heatmap[6, 6] == pytest.approx(0.72 * (1 - 1 / 64 / 0.3))  # what covers much is believed less
     assert heatmap[0, 7] < 0.01
     assert fault_map(seen(faults, parts, wrong=0.0))[6, 6] < 0.1
+
+
+def test_parts_all_over_a_picture_are_not_marked() -> None:
+    everywhere = torch.full((len(PARTS), 8, 8), 0.6)
+    assert fault_map(seen(torch.full((8, 8), -6.0), everywhere, wrong=0.9)).max() < 0.01
+
+
+def test_what_lies_on_the_whole_picture_is_no_fault_at_a_place() -> None:
+    grain = torch.full((8, 8), 1.0)
+    assert fault_map(seen(grain)).max() < 0.02
+    grain[2:5, 2:5] = 8.0
+    heatmap = fault_map(seen(grain))
+    assert heatmap[3, 3] > 0.9
+    assert heatmap[0, 7] < 0.02
+    clean = torch.full((8, 8), -6.0)
+    np.testing.assert_allclose(fault_map(seen(clean)), torch.sigmoid(clean), rtol=1e-5)
 
 
 def test_only_terms_that_are_not_shown_are_marked() -> None:

@@ -21,6 +21,7 @@ from rahf.training.judge_data import part_boxes, part_maps, read_parts
 from rahf.training.judge_fit import descend, fit_radial, ridge, within_groups
 from rahf.training.judge_scores import Labelled, liking_misses, mix, ridge_primal, soundness_misses
 from rahf.training.picture_features import Teacher, feature_file, keep_features
+from rahf.training.picture_runs import FeaturesConfig
 from rahf.training.planting import keep_planted, spoil
 
 TOKENS = 36
@@ -114,6 +115,13 @@ def parts(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(json.dumps({"file": picture.file, "faces": faces, "hands": [], "pose": []}))
     file.write_text("\n".join(rows), encoding="utf-8")
     return file
+
+
+def test_pictures_or_scenes_are_asked_for() -> None:
+    with pytest.raises(ValueError, match="either --pictures"):
+        FeaturesConfig(Path("out"))
+    with pytest.raises(ValueError, match="seen without it"):
+        FeaturesConfig(Path("out"), scenes=Path("sprites"), teacher=Path("clip"))
 
 
 def train(corpus: Path, features: Path, planted: Path, parts: Path, text: Path, out: Path, left_out: bool) -> None:
