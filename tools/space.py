@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -186,8 +186,32 @@ def ask_app(url: str, photo: Path, feedback: bool = True) -> dict[str, float]:
                 raise RuntimeError(f"/rank returned no order of two pictures: {ranked}")
             for row in ranked:
                 check_feedback(row, prompt)
+            check_repair(ask, photo, Path(folder))
         client.close()
     return seconds
+
+
+def check_repair(ask: Callable[..., Any], photo: Path, folder: Path) -> None:
+    """Raise RuntimeError unless `/repair` draws in a mask and nowhere else."""
+    import numpy as np
+    from gradio_client import handle_file
+    from PIL import Image, ImageOps
+
+    with Image.open(photo) as opened:
+        picture = ImageOps.exif_transpose(opened).convert("RGB").resize((192, 128))
+    where = np.zeros((128, 192), np.uint8)
+    where[40:90, 60:120] = 255
+    picture.save(folder / "picture.png")
+    Image.fromarray(where).save(folder / "mask.png")
+    files = {name: handle_file(folder / f"{name}.png") for name in ("picture", "mask")}
+    asked = {"image": files["picture"], "mask": files["mask"], "prompt": "a yellow flower"}
+    mended, told, _ = ask("/repair", candidates=1, rounds=1, **asked)
+    with Image.open(mended) as made:
+        after = np.asarray(made.convert("RGB"))
+    if not np.array_equal(after[where == 0], np.asarray(picture)[where == 0]):
+        raise RuntimeError("/repair changed what was not masked")
+    if len(told["tried"]) != 1 or not all(0 <= value <= 1 for value in told["after"].values()):
+        raise RuntimeError(f"/repair tells of no picture: {told}")
 
 
 def check_video(value: object) -> None:

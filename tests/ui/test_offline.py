@@ -1,4 +1,4 @@
-"""Without a network and without a cache: every feature of the three tabs works on the embedded weights."""
+"""Without a network and without a cache: every feature of the four tabs works on the embedded weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
 
 def test_every_endpoint_answers(app: tuple[str, Path]) -> None:
     url, tried = app
-    assert set(ask_app(url, PHOTO)) == {"/animate", "/poke", "/feedback", "/rank"}
+    assert set(ask_app(url, PHOTO)) == {"/animate", "/poke", "/feedback", "/rank", "/repair"}
     assert tried.read_text(encoding="utf-8") == ""
 
 
@@ -142,3 +142,19 @@ def test_rich_feedback(visit: Visit) -> None:
     places = page.locator("#feedback-view-many .rahf-title b").all_inner_texts()
     assert [place.strip() for place in places] == [f"{number}." for number in range(1, len(places) + 1)]
     assert len(places) >= 2
+
+
+@needs_browser
+def test_improve(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="Improve").click()
+    page.locator("#improve-repair").wait_for()
+    page.wait_for_timeout(1000)
+    page.locator("#improve-prompt textarea").fill("two red apples")
+    page.locator("#improve-draw").click()
+    page.locator("#improve-single img").wait_for()
+    assert "embedded generator" in page.locator("#improve-note").inner_text()
+    page.locator("#improve-told table").wait_for()
+    page.locator("#improve-repair").click()
+    page.locator("#improve-told th", has_text="before").wait_for()
+    assert saved(visit, "Save the report")[:4] == b"\x89PNG"
