@@ -25,13 +25,21 @@ POKE += ["stiffness", "damping", "strength", "seed"]
 FEEDBACK = ["image", "prompt", "threshold", "word_threshold"]
 RANK = ["images", "prompt", "plausibility", "alignment", "aesthetics", "overall", "threshold", "word_threshold"]
 REPAIR = ["image", "prompt", "mask", "what", "candidates", "rounds", "seed"]
-NAMES = {"animate": ANIMATE, "poke": POKE, "feedback": FEEDBACK, "rank": RANK, "repair": REPAIR}
+NAMES = {
+    "animate": ANIMATE,
+    "poke": POKE,
+    "feedback": FEEDBACK,
+    "rank": RANK,
+    "repair": REPAIR,
+    "checklist": ["image", "prompt"],
+}
 GOOD: dict[str, list[Any]] = {
     "animate": [None, 1, 1, 1, True, 0, 1, 1, 128, True],
     "poke": [None, 10, 10, 5, 5, "drag", 0.5, 0, 0, 1, 1, 0.5, 1, 0],
     "feedback": [None, "a red cat", 0.5, 0.5],
     "rank": [None, "a red cat", 1, 1, 1, 1, 0.5, 0.5],
     "repair": [None, "a red cat", None, "faults", 1, 1, 0],
+    "checklist": [None, "a red cat"],
 }
 WORDS = {"kind", "prompt", "what"}
 FLAGS = {"loop", "hold_still"}

@@ -34,6 +34,7 @@ REST = {
     "feedback": ["a red cat", 0.5, 0.5],
     "rank": ["a red cat", 1, 1, 1, 1, 0.5, 0.5],
     "repair": ["a red cat", None, "faults", 1, 1, 0],
+    "checklist": ["a red cat"],
 }
 
 

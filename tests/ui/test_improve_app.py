@@ -16,8 +16,10 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from foundation.video import write_video
+from rahf.improve.checklist.scoring import checklist
 from rahf.improve.generator import Generator, Setting, wrap
 from rahf.improve.repair import RepairOptions, repair
+from rahf.improve.select import SelectOptions, select
 from rahf.model.rahf import RAHF
 from rahf.predictor import Predictor
 from tests.rahf.conftest import TINY
@@ -103,6 +105,22 @@ def test_the_endpoint_repairs_as_the_library_does(
     assert len(said["tried"]) == 2
     with Image.open(report) as sheet:
         assert sheet.width > 900
+
+
+def test_other_endpoints_answer_as_the_library_does(
+    client: Client, generator: Generator, predictor: Predictor, picture: Path
+) -> None:
+    made, said, report = client.predict(prompt=PROMPT, way="best", candidates=3, seed=2, api_name="/improve")
+    truth = select(PROMPT, generator, predictor, SelectOptions(count=3, keep=0), 2)
+    with Image.open(made) as image:
+        after = np.asarray(image.convert("RGB"))
+    assert np.abs(after / 255 - truth.picture.permute(1, 2, 0).numpy()).max() <= 0.51 / 255
+    assert said["calls"] == truth.calls
+    assert Path(report).stat().st_size > 1000
+    with pytest.raises(AppError, match="must be one of"):
+        client.predict(prompt=PROMPT, way="repair", api_name="/improve")
+    answers = client.predict(image=handle_file(picture), prompt=PROMPT, api_name="/checklist")
+    assert answers["score"] == pytest.approx(checklist(picture, PROMPT, predictor).score, abs=0.02)
 
 
 def test_outside_of_the_mask_nothing_changes(

@@ -10,17 +10,19 @@ from rahf.improve.repair import RepairOptions
 from ui import values
 from ui.endpoints import offer
 from ui.errors import explained
-from ui.improve.jobs import LIMITS, REPAIR, Answer, Job
+from ui.improve.jobs import DRAW, LIMITS, REPAIR, WAYS, Answer, Job
 from ui.improve.service import NO_PICTURE, ImproveService
 from ui.progress import show
 from ui.weights_menu import Choice
 
-FAILED = "The picture was not improved"
+FAILED, NOT_ASKED = "The picture was not improved", "The checklist has no answer"
 
 
 def build_endpoints(choice: Choice[ImproveService]) -> None:
-    """Offer `/repair`."""
+    """Offer `/repair`, `/improve` and `/checklist`."""
     _repair(choice)
+    _improve(choice)
+    _checklist(choice)
 
 
 def described(answer: Answer) -> dict[str, Any]:
@@ -79,3 +81,55 @@ def _repair(choice: Choice[ImproveService]) -> None:
             return files[0], described(result.answer), files[1]
 
     offer(repair, "repair", "improve")
+
+
+def _improve(choice: Choice[ImproveService]) -> None:
+    def improve(
+        prompt: str,
+        way: Literal["draw", "best", "guide", "sgool", "doodl", "compare"] = "best",
+        candidates: int = 4,
+        seed: int = 0,
+    ) -> tuple[FileData, dict[str, Any], FileData]:
+        """Draw a picture of a prompt, and make it better in one of several ways.
+
+        Args:
+            prompt: what the picture is to show.
+            way: "draw" once, the "best" of several by the overall score, drawing led by it ("guide", experimental),
+                better starting noise by picture and salient part ("sgool") or by the picture alone ("doodl"), or all
+                of it side by side ("compare").
+            candidates: pictures to choose from, 1 to 8.
+            seed: which of the possible pictures, 0 or more.
+
+        Returns:
+            The picture as PNG, what was done with scores before and after as JSON, and a report as a picture.
+        """
+        with explained(FAILED):
+            tool = values.choice("way", way, (DRAW, *WAYS.values()))
+            for name, value in (("candidates", candidates), ("seed", seed)):
+                LIMITS[name].check(name, values.whole(name, value))
+            service = choice.current()
+            options = RepairOptions(candidates=values.whole("candidates", candidates))
+            said, number = values.text("prompt", prompt), values.whole("seed", seed)
+            result = service.answer(Job(tool, said, number, None, options, options.candidates), progress=show)
+            files = [FileData(path=str(path)) for path in (result.after, service.report_file(result))]
+            return files[0], described(result.answer), files[1]
+
+    offer(improve, "improve", "improve")
+
+
+def _checklist(choice: Choice[ImproveService]) -> None:
+    def checklist(image: FileData, prompt: str = "") -> dict[str, Any]:
+        """Answer a list of questions about a picture, and add the answers up to a score.
+
+        Args:
+            image: the picture, any common image format, up to 4:1 and 100 megapixels.
+            prompt: that it was made from; without one its agreement does not count.
+
+        Returns:
+            The score, and for each question its answer, what it adds, and what was measured or why it was not asked.
+        """
+        with explained(NOT_ASKED):
+            path, said = values.upload(image, NO_PICTURE), values.text("prompt", prompt)
+            return choice.current().questions(path, said, progress=show).to_dict()
+
+    offer(checklist, "checklist", "improve")

@@ -11,6 +11,7 @@ import gradio as gr
 from rahf.improve.repair import FAULTS, MISSING, RepairOptions
 from ui import values
 from ui.errors import explained
+from ui.improve.api import FAILED, NOT_ASKED
 from ui.improve.jobs import DRAW, LIMITS, REPAIR, WAYS, Job
 from ui.improve.painter import MaskPainter, painted
 from ui.improve.questions import told as told_of
@@ -20,7 +21,6 @@ from ui.photo_input import PhotoInput
 from ui.progress import show
 from ui.weights_menu import Choice
 
-FAILED, NOT_ASKED = "The picture was not improved", "The checklist has no answer"
 NO_LOOP = "There is no loop yet. Make one in the Animate tab."
 WHAT = {"What looks wrong": FAULTS, "Words that are not shown": MISSING}
 Updates = dict[Any, Any]

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 24  # answers; one takes a few megabytes on the disk
 NO_PICTURE = "There is no picture yet. Upload one, or draw one from the prompt."
 KNOWS = (
-    "The embedded generator is a small model of this project: 128 pixels, clip art of a few dozen things, eight "
+    "The embedded generator is a small model of this project: 128 pixels, clip art of sixteen kinds of things, eight "
     "colours, counts to four. Name a larger one in IMPROVE_WEIGHTS or the menu for anything else."
 )
 
