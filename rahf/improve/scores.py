@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rahf.model.config import SCORES
 from rahf.pictures.feedback import COMPOSED as COMPOSED_FROM
-from rahf.pictures.feedback import PictureFeedback, weighted_shown
+from rahf.pictures.feedback import EXPECTED_SHARE, SHOWN_SHARE, PictureFeedback, weighted_shown
 from rahf.pictures.judge import JUDGED_SCORES, Judgement
 from rahf.pictures.vocabulary import terms_of
 from rahf.predictor import Predictor
@@ -74,8 +74,10 @@ class ScoreGradient:
         if self.score in ("alignment", "overall"):
             shown = torch.stack([self._shown(judge, one) for one in pictures.detach()]).to(odds["overall"])
             known = torch.isfinite(shown)
-            alignment = torch.where(known, 0.4 * odds["alignment"] + shown.nan_to_num(), odds["alignment"])
-            odds["overall"] = torch.where(known, 0.75 * odds["overall"] + 0.25 * alignment, odds["overall"])
+            expected = EXPECTED_SHARE * odds["alignment"]
+            alignment = torch.where(known, expected + shown.nan_to_num(), odds["alignment"])
+            mixed = (1 - SHOWN_SHARE) * odds["overall"] + SHOWN_SHARE * alignment
+            odds["overall"] = torch.where(known, mixed, odds["overall"])
             odds["alignment"] = alignment
         return odds[self.score].to(pictures.device)
 

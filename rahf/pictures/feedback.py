@@ -30,6 +30,8 @@ NINETY = 1.645  # deviations on both sides that hold 90% of a normal distributio
 WEIGHTS = {"noun": 2.0, "colour": 1.0, "count": 1.0, "relation": 1.0}
 HIGHEST = 0.95  # of a heatmap at the worst place
 USUAL = -4.3  # log odds of a fault at the middle place of a picture; nine of ten photographs have less
+# How much the log odds of what is expected of such a picture count in alignment beside the words; alignment in overall.
+EXPECTED_SHARE, SHOWN_SHARE = 0.6, 0.15
 Size = tuple[int, int]
 
 
@@ -95,8 +97,8 @@ class PictureFeedback:
         widths = dict(zip(JUDGED_SCORES, spread.tolist(), strict=True))
         shown = weighted_shown(found)
         if shown is not None:
-            values["alignment"] = 0.6 * values["alignment"] + _odds(shown)
-            values["overall"] = 0.85 * values["overall"] + 0.15 * values["alignment"]
+            values["alignment"] = EXPECTED_SHARE * values["alignment"] + _odds(shown)
+            values["overall"] = (1 - SHOWN_SHARE) * values["overall"] + SHOWN_SHARE * values["alignment"]
         unsure = [name for name in JUDGED_SCORES if widths[name] > config.spread_limits[JUDGED_SCORES.index(name)]]
         if shown is None and "alignment" not in unsure:
             unsure.append("alignment")
