@@ -155,6 +155,7 @@ _loading = threading.Lock()
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # whoever asks first: what is made in that mode can never have a gradient
 def _load(device: str, dtype: torch.dtype) -> ImageEncoder:
     return build_encoder().to(torch.device(device), dtype)
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
-from foundation.features import EMBEDDED, ImageEncoder, build_encoder, encode, load_encoder, patch_grid
+from foundation.features import EMBEDDED, ImageEncoder, _load, build_encoder, encode, load_encoder, patch_grid
 from foundation.quantization import dequantize, pack, quantize, unpack
 
 FLOWER = Path(__file__).parents[2] / "examples" / "flower.jpg"
@@ -170,3 +170,12 @@ GOLDEN: dict[int, list[float]] = {
     11: [-0.2976, 1.1917, 0.2711, -2.6763, -0.1182, -1.8895, 0.1582, 3.1095],
 }
 GOLDEN_SUMMARY = [-0.3363, -0.8104, -0.563, -1.1971, -0.1528, -1.9999, 0.5341, 4.8637]
+
+
+def test_a_gradient_can_be_had_whoever_asked_first() -> None:
+    with torch.inference_mode():
+        encoder = _load.__wrapped__("cpu", torch.float32)
+    assert not any(tensor.is_inference() for tensor in (*encoder.parameters(), *encoder.buffers()))
+    pixels = torch.rand(1, 3, 28, 28, requires_grad=True)
+    (slope,) = torch.autograd.grad(encoder(pixels, tokens=4).summary.sum(), pixels)
+    assert float(slope.abs().sum()) > 0

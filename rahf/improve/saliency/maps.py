@@ -85,6 +85,7 @@ _loading = threading.Lock()
 
 
 @lru_cache(maxsize=2)
+@torch.inference_mode(False)  # as the encoder's
 def _load(device: str) -> SaliencyHead:
     return build_head().to(device)
 
