@@ -176,6 +176,6 @@ def test_a_gradient_can_be_had_whoever_asked_first() -> None:
     with torch.inference_mode():
         encoder = _load.__wrapped__("cpu", torch.float32)
     assert not any(tensor.is_inference() for tensor in (*encoder.parameters(), *encoder.buffers()))
-    pixels = torch.rand(1, 3, 28, 28, requires_grad=True)
-    (slope,) = torch.autograd.grad(encoder(pixels, tokens=4).summary.sum(), pixels)
+    pixels = torch.rand(1, 3, 56, 56, requires_grad=True)
+    (slope,) = torch.autograd.grad(encoder(pixels, tokens=16).summary.sum(), pixels)
     assert float(slope.abs().sum()) > 0
