@@ -17,3 +17,16 @@ class PhotoInput(gr.Image):
     def preprocess(self, payload: ImageData | None) -> str | None:
         """The path of the uploaded file, as :mod:`ui.gate` has checked it, or None."""
         return payload.path if payload is not None else None
+
+
+def generated_picture(elem_id: str, placeholder: str) -> PhotoInput:
+    """The input for a generated picture, alike on every tab that takes one."""
+    return PhotoInput(
+        label="Picture",
+        sources=["upload", "clipboard"],
+        type="filepath",
+        image_mode=None,
+        height=300,
+        elem_id=elem_id,
+        placeholder=placeholder,
+    )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from foundation.limits import Checked
 from rahf.feedback import Feedback
-from rahf.improve.generation.base import check_text
+from rahf.improve.generation.base import check_text, part_of
 from rahf.improve.generation.schedule import Prediction
 from rahf.improve.generator import Generator, OutOfMemoryError, Progress, Setting, Step
 from rahf.improve.repair import judge
@@ -129,13 +129,13 @@ def guide(
     check_text(prompt)
     predictor.check_prompt(prompt)
     generator.need_gradient("guidance")
-    plain = generator.generate(prompt, count, seed, setting, _part(progress, 0.0, 0.2))
+    plain = generator.generate(prompt, count, seed, setting, part_of(progress, 0.0, 0.2))
     before = tuple(judge(predictor, plain, prompt, words=True))
     score = ScoreGradient(predictor, prompt, options.score, options.kind or before[0].judged_as or None)
     started = time.monotonic()
     leader = Leader(score, options)
     try:
-        made = generator.generate(prompt, count, seed, setting, _part(progress, 0.2, 0.95), leader)
+        made = generator.generate(prompt, count, seed, setting, part_of(progress, 0.2, 0.95), leader)
     except OutOfMemoryError as error:
         raise OutOfMemoryError(f"guidance keeps a gradient, which takes several times the memory: {error}") from error
     seconds = time.monotonic() - started
@@ -235,11 +235,3 @@ def _noisy_again(after: Tensor, step: Step, number: int) -> Tensor:
 def _norm(values: Tensor) -> Tensor:
     """(B,1,1,1) Euclidean length of each row."""
     return values.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-
-
-def _part(progress: Progress | None, start: float, end: float) -> Progress:
-    def told(share: float, what: str) -> None:
-        if progress is not None:
-            progress(start + share * (end - start), what)
-
-    return told

@@ -171,7 +171,7 @@ def _mend(
         mask, reason = _mask_for(picture, current, given, options)
         if mask is None:
             return picture, current, rounds, reason
-        told = part_of(progress, number, 1, options.rounds)
+        told = part_of(progress, number / options.rounds, (number + 1) / options.rounds)
         try:
             tried = _round(picture, mask, current, models, options, later_seed(seed, number * options.candidates), told)
         except OutOfMemoryError as error:
@@ -224,7 +224,7 @@ def _round(
         options.candidates,
         seed,
         options.setting,
-        lambda share, what: progress(DRAWING * share, what),
+        part_of(progress, 0, DRAWING),
     )
     words = options.what == MISSING
     feedback = judge(predictor, made, current.prompt, words)

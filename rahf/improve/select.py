@@ -20,7 +20,7 @@ from foundation.folders import Failure, Processes, Summary
 from foundation.limits import Checked
 from foundation.pictures import to_uint8
 from rahf.feedback import Feedback, rank
-from rahf.improve.generation.base import check_text, later_seed
+from rahf.improve.generation.base import check_text, later_seed, part_of
 from rahf.improve.generator import Generator, OutOfMemoryError, Progress, Setting
 from rahf.improve.repair import judge
 from rahf.limits import IMPROVE
@@ -127,17 +127,14 @@ def select(
     check_text(prompt)
     predictor.check_prompt(prompt)
 
-    def told(share: float, what: str) -> None:
-        if progress is not None:
-            progress(DRAWING * share, what)
-
-    pictures = generator.generate(prompt, options.count, seed, setting, told)
+    pictures = generator.generate(prompt, options.count, seed, setting, part_of(progress, 0, DRAWING))
     feedback = judge(predictor, pictures, prompt)
     ranked = rank(feedback, options.weights)
     values = dict(ranked)
     best, value = ranked[0]
     kept = value >= options.keep
-    told(1 / DRAWING, "judged")
+    if progress is not None:
+        progress(1.0, "judged")
     stopped = f"picture {best + 1} of {options.count} is the best by {options.by}, {value:.2f}"
     stopped += "" if kept else f", which stays under {options.keep:g}: none is kept"
     return Best(

@@ -17,7 +17,7 @@ from ui.feedback.events import ManyEvents, OneEvents, Results, note_of
 from ui.feedback.results import Thresholds
 from ui.feedback.service import MOST_PICTURES, FeedbackService
 from ui.feedback.view import FeedbackView
-from ui.photo_input import PhotoInput
+from ui.photo_input import PhotoInput, generated_picture
 from ui.weights_menu import Choice, build_weights_menu
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -72,15 +72,7 @@ def build_feedback_tab(choice: Choice[FeedbackService]) -> FeedbackTab:
 def _one(choice: Choice[FeedbackService]) -> FeedbackTab:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300, scale=2):
-            picture = PhotoInput(
-                label="Picture",
-                sources=["upload", "clipboard"],
-                type="filepath",
-                image_mode=None,
-                height=300,
-                elem_id="feedback-picture",
-                placeholder="Drop or paste a generated picture",
-            )
+            picture = generated_picture("feedback-picture", "Drop or paste a generated picture")
             prompt = _prompt("feedback-prompt")
             press = gr.Button("Give feedback", variant="primary", size="lg", elem_id="feedback-button")
             shelf = gr.Column()

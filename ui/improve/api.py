@@ -11,7 +11,7 @@ from ui import values
 from ui.endpoints import offer
 from ui.errors import explained
 from ui.improve.jobs import DRAW, LIMITS, REPAIR, WAYS, Answer, Job
-from ui.improve.service import NO_PICTURE, ImproveService
+from ui.improve.service import NO_PICTURE, ImproveService, Result
 from ui.progress import show
 from ui.weights_menu import Choice
 
@@ -36,6 +36,19 @@ def described(answer: Answer) -> dict[str, Any]:
         "calls": answer.calls,
         "tried": [{"caption": made.caption, "scores": made.feedback.scores} for made in answer.others],
     }
+
+
+def _files(service: ImproveService, result: Result) -> tuple[FileData, dict[str, Any], FileData]:
+    """What an endpoint gives back: the picture, what was done, and the report."""
+    report = service.report_file(result)
+    return FileData(path=str(result.after)), described(result.answer), FileData(path=str(report))
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number within what the page allows. Raises ValueError naming value, limit and remedy."""
+    number = values.whole(name, value)
+    LIMITS[name].check(name, number)
+    return number
 
 
 def _repair(choice: Choice[ImproveService]) -> None:
@@ -65,20 +78,15 @@ def _repair(choice: Choice[ImproveService]) -> None:
         """
         with explained(FAILED):
             service = choice.current()
-            for name, value in (("candidates", candidates), ("rounds", rounds), ("seed", seed)):
-                LIMITS[name].check(name, values.whole(name, value))
             options = RepairOptions(
                 what=values.choice("what", what, ("faults", "words")),
-                candidates=values.whole("candidates", candidates),
-                rounds=values.whole("rounds", rounds),
+                candidates=_whole("candidates", candidates),
+                rounds=_whole("rounds", rounds),
             )
-            job = Job(
-                REPAIR, values.text("prompt", prompt), values.whole("seed", seed), None, options, options.candidates
-            )
+            said, number = values.text("prompt", prompt), _whole("seed", seed)
+            job = Job(REPAIR, said, number, None, options, options.candidates)
             painted = values.upload(mask, NO_PICTURE) if mask is not None else None
-            result = service.answer(job, values.upload(image, NO_PICTURE), painted, show)
-            files = [FileData(path=str(path)) for path in (result.after, service.report_file(result))]
-            return files[0], described(result.answer), files[1]
+            return _files(service, service.answer(job, values.upload(image, NO_PICTURE), painted, show))
 
     offer(repair, "repair", "improve")
 
@@ -105,14 +113,10 @@ def _improve(choice: Choice[ImproveService]) -> None:
         """
         with explained(FAILED):
             tool = values.choice("way", way, (DRAW, *WAYS.values()))
-            for name, value in (("candidates", candidates), ("seed", seed)):
-                LIMITS[name].check(name, values.whole(name, value))
-            service = choice.current()
-            options = RepairOptions(candidates=values.whole("candidates", candidates))
-            said, number = values.text("prompt", prompt), values.whole("seed", seed)
-            result = service.answer(Job(tool, said, number, None, options, options.candidates), progress=show)
-            files = [FileData(path=str(path)) for path in (result.after, service.report_file(result))]
-            return files[0], described(result.answer), files[1]
+            service, count = choice.current(), _whole("candidates", candidates)
+            said, number = values.text("prompt", prompt), _whole("seed", seed)
+            job = Job(tool, said, number, None, RepairOptions(candidates=count), count)
+            return _files(service, service.answer(job, progress=show))
 
     offer(improve, "improve", "improve")
 

@@ -138,7 +138,7 @@ class ImproveEvents:
         if source is None:
             raise gr.Error(NO_PICTURE, title=FAILED, print_exception=False)
         with explained(FAILED):
-            canvas = self._choice.current().canvas(source, values.text("prompt", prompt) or " ", show)
+            canvas = self._choice.current().canvas(source, values.text("prompt", prompt), show)
             if canvas.mask is None:
                 gr.Info("The feedback marks nothing in this picture. Paint over what you want to be drawn anew.")
             return {self._parts.painter: canvas, self._parts.mask: str(canvas.mask) if canvas.mask else None}

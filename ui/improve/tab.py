@@ -18,7 +18,7 @@ from ui.improve.events import WHAT, ImproveEvents, Parts
 from ui.improve.jobs import LIMITS, WAYS
 from ui.improve.painter import MaskPainter
 from ui.improve.service import ImproveService
-from ui.photo_input import PhotoInput
+from ui.photo_input import PhotoInput, generated_picture
 from ui.theme import into_view
 from ui.weights_menu import Choice, build_weights_menu
 
@@ -50,15 +50,7 @@ def build_improve_tab(choice: Choice[ImproveService]) -> ImproveTab:
     )
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300, scale=2):
-            picture = PhotoInput(
-                label="Picture",
-                sources=["upload", "clipboard"],
-                type="filepath",
-                image_mode=None,
-                height=300,
-                elem_id="improve-picture",
-                placeholder="Drop a picture, or draw one from a prompt",
-            )
+            picture = generated_picture("improve-picture", "Drop a picture, or draw one from a prompt")
             prompt = gr.Textbox(
                 label="Prompt",
                 placeholder="two red apples above a cat",

@@ -145,7 +145,7 @@ class Generator:
         made = []
         for start, size in self._parts(count):
             with memory_errors(self.name, size), torch.no_grad():
-                told = part_of(progress, start, size, count)
+                told = part_of(progress, start / count, (start + size) / count)
                 made.append(self._draw(prompt, size, seed + start, setting, told, adjust).float().cpu())
         return torch.cat(made)
 
@@ -186,7 +186,7 @@ class Generator:
         made = []
         for start, size in self._parts(count):
             with memory_errors(self.name, size), torch.no_grad():
-                told = part_of(progress, start, size, count)
+                told = part_of(progress, start / count, (start + size) / count)
                 made.append(self._fill(shown, hidden, prompt, size, seed + start, setting, told, adjust).float().cpu())
         return paste(picture, mask, window, torch.cat(made), setting.seamless)
 
@@ -307,12 +307,12 @@ def check_mask(picture: Tensor, mask: Tensor) -> None:
         raise ValueError("the mask is empty: nothing is to be drawn anew; mark a place, or lower the threshold")
 
 
-def part_of(progress: Progress | None, start: int, size: int, count: int) -> Progress:
-    """The progress of some of the pictures as that of all."""
+def part_of(progress: Progress | None, begin: float, end: float) -> Progress:
+    """The progress of a part as that of the whole, of which it goes from one share to another."""
 
     def told(share: float, what: str) -> None:
         if progress is not None:
-            progress((start + share * size) / count, what)
+            progress(begin + share * (end - begin), what)
 
     return told
 
